@@ -1,0 +1,24 @@
+//! What a store or a file format must implement, and nothing about any particular one: sources, sinks, byte
+//! stores, formats, the carriers of kinds, and the digest both sides are compared by.
+//!
+//! Four phases, never mixed: *describe* and *validate* are pure; *open* connects; *run* reads or writes and ends
+//! with its future. Connectors classify failures; they neither sleep nor retry.
+
+mod carrier;
+mod digest;
+mod error;
+mod files;
+mod format;
+mod session;
+mod tables;
+
+pub use carrier::{KIND_KEY, TYPE_KEY, column_of, data_type, field, schema};
+pub use digest::{ALGORITHM, ColumnHasher, Digester, Sums, published_seed};
+pub use error::{Error, Result};
+pub use files::{ByteStore, ByteStoreConnector, Condition, FileEntry, FileMark, RangeReader, StagedFile};
+pub use format::{FileEncoder, FileShape, Format, Fragment, FragmentEncoder, Holding};
+pub use session::{Session, Traffic};
+pub use tables::{
+    BatchLimits, BatchStream, Column, Committed, MarkContent, MarkState, PartReport, PartWriter, Sink, SinkPlan,
+    SinkRequest, Source, TableConnection, TableConnector,
+};

@@ -1,0 +1,249 @@
+//! The contract of sources and sinks. Table stores implement it directly; the engine implements it for files by
+//! joining a byte store with a format.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use dmg_protocol::catalog::StoreDescriptor;
+use dmg_protocol::job::StoreObject;
+use dmg_protocol::{Attempt, ColumnPlan, CommitShape, Kind, PartPlan, Secrets, Verdict, WriteMode};
+use futures::Stream;
+use serde_json::{Map, Value};
+
+use crate::{Holding, Result, Session, Sums, Traffic};
+
+/// One column of a source or a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Name.
+    pub name: String,
+    /// Kind of its values.
+    pub kind: Kind,
+    /// The store's own type name, as its users write it: `numeric(15,2)`.
+    pub type_name: String,
+    /// Whether NULL may occur.
+    pub nullable: bool,
+    /// Whether it belongs to the primary key.
+    pub key: bool,
+}
+
+/// How large batches may be. A source ends a batch at whichever limit comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes in memory.
+    pub bytes: usize,
+    /// A single value larger than this is refused with `UserErrorBudgetExceeded`, naming row and column.
+    pub value_bytes: usize,
+}
+
+/// Record batches of one part, in order. Ends with the part; dropping it stops the read.
+pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
+
+/// An opened source: one consistent state of the data for as long as it lives.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// For people, without secrets: `PostgreSQL db01:5432/sales, table public.orders`.
+    fn label(&self) -> String;
+
+    /// Columns in source order. Batches of [`Source::read`] have exactly [`crate::schema`] of these.
+    fn columns(&self) -> &[Column];
+
+    /// Parts in source order, at least one. Every row is in exactly one part.
+    fn parts(&self) -> &[PartPlan];
+
+    /// Rows expected in all, if the store can tell cheaply.
+    fn rows_estimate(&self) -> Option<u64>;
+
+    /// Whether another process reading the same parts later would see the same rows.
+    fn repeatable(&self) -> bool;
+
+    /// Reads one part. May be called for several parts at once, up to the number of lanes asked for at open; may be
+    /// called again for the same part and then yields the same rows.
+    async fn read(&self, part: &PartPlan, limits: BatchLimits) -> Result<BatchStream>;
+
+    /// Bytes and streams so far.
+    fn traffic(&self) -> Arc<Traffic>;
+
+    /// Remarks for the receipt.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Checks, after everything was read, that the source did not change (files: stamps). Ends snapshots.
+    async fn finish(&self) -> Result<()>;
+}
+
+/// What the engine asks of a sink.
+#[derive(Debug, Clone)]
+pub struct SinkRequest {
+    /// Who writes.
+    pub attempt: Attempt,
+    /// What to write to.
+    pub object: StoreObject,
+    /// Append or overwrite.
+    pub mode: WriteMode,
+    /// SQL to run in the commit transaction before the rows become visible.
+    pub pre_copy_script: Option<String>,
+    /// Whether to create a missing table, with native types for the kinds given.
+    pub create_table: bool,
+    /// How many parts are written at once.
+    pub lanes: usize,
+    /// Bytes the sink may hold over all lanes.
+    pub budget_bytes: usize,
+}
+
+/// What a sink says before anything is changed.
+#[derive(Debug, Clone)]
+pub struct SinkPlan {
+    /// How the commit will happen.
+    pub shape: CommitShape,
+    /// The state of the target the commit depends on.
+    pub condition: Option<String>,
+    /// Remarks for the plan.
+    pub notices: Vec<String>,
+}
+
+/// What the sink's mark says about this run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MarkState {
+    /// No mark of this run.
+    None,
+    /// This run committed, under this or an earlier epoch.
+    Committed(Committed),
+    /// A higher epoch of this run was here: step down.
+    Newer(dmg_protocol::Epoch),
+}
+
+/// What the commit writes down beside the data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkContent {
+    /// Rows staged.
+    pub rows: u64,
+    /// Digest of what was staged: row sum, 32 hex digits, or empty.
+    pub digest: String,
+}
+
+/// A commit that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// What the sink remembers, for people: an ETag, a mark row, a file stamp.
+    pub mark: String,
+    /// Rows the mark tells of.
+    pub rows: u64,
+    /// The digest the mark tells of.
+    pub digest: String,
+    /// The epoch that committed.
+    pub epoch: dmg_protocol::Epoch,
+}
+
+/// What one part wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PartReport {
+    /// Rows staged.
+    pub rows: u64,
+    /// Bytes staged, as the store counts them.
+    pub bytes: u64,
+    /// Digest of what was encoded, decoded again, where the writer does that.
+    pub decoded: Option<Sums>,
+}
+
+/// Writes one part into the staging place.
+#[async_trait]
+pub trait PartWriter: Send {
+    /// Takes a batch whose schema is the planned columns by their *sink* kind, in plan order.
+    async fn write(&mut self, batch: RecordBatch) -> Result<()>;
+    /// Everything of this part is staged. Not yet visible.
+    async fn finish(self: Box<Self>) -> Result<PartReport>;
+}
+
+/// An opened sink for one attempt. Order of calls: `columns`, `hold`, `plan`, `mark`, `begin`, `part` (several at
+/// once), `staged`, `commit`; or `abort` at any point after `begin`.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// For people, without secrets.
+    fn label(&self) -> String;
+
+    /// Columns of the existing target; `None` where it has none of its own (a file) or does not exist yet.
+    async fn columns(&self) -> Result<Option<Vec<Column>>>;
+
+    /// How the sink would hold a column: for a target with columns of its own, `target` names it.
+    fn hold(&self, source: &Column, target: Option<&Column>) -> Holding;
+
+    /// Fixes shape and condition for those columns. Changes nothing. Refuses what cannot work.
+    async fn plan(&mut self, columns: &[ColumnPlan]) -> Result<SinkPlan>;
+
+    /// Reads the mark of this run. Called before `begin` and after every doubt about a commit.
+    async fn mark(&self) -> Result<MarkState>;
+
+    /// Removes what lower epochs of this run left, ends their sessions, makes the staging place.
+    async fn begin(&self) -> Result<()>;
+
+    /// A writer for that part. Several may be open at once.
+    async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>>;
+
+    /// Closes the staging place and opens it for reading in a second session; `None` where that cannot be.
+    /// Its columns have the planned kinds in plan order.
+    async fn staged(&self, lanes: usize) -> Result<Option<Box<dyn Source>>>;
+
+    /// The one atomic step. May be repeated; a repeat after success finds the mark and says the same.
+    async fn commit(&self, content: &MarkContent) -> Result<Committed>;
+
+    /// The committed target, opened for reading, for verify level `full`; `None` where rows cannot be told from
+    /// older ones (append).
+    async fn committed(&self, lanes: usize) -> Result<Option<Box<dyn Source>>>;
+
+    /// Removes the staging place. Never touches the target.
+    async fn abort(&self) -> Result<()>;
+
+    /// Bytes, streams.
+    fn traffic(&self) -> Arc<Traffic>;
+
+    /// Files written, 0 for tables.
+    fn files(&self) -> u64 {
+        0
+    }
+}
+
+/// A table store: describes itself and opens connections.
+#[async_trait]
+pub trait TableConnector: Send + Sync {
+    /// Names, settings, capabilities.
+    fn descriptor(&self) -> &'static StoreDescriptor;
+
+    /// Pure check of the settings.
+    fn validate(&self, settings: &Map<String, Value>) -> Result<()>;
+
+    /// Connects. What it starts ends with the returned value.
+    async fn open(
+        &self,
+        settings: &Map<String, Value>,
+        secrets: &Secrets,
+        session: Session,
+    ) -> Result<Arc<dyn TableConnection>>;
+}
+
+/// A connection to a table store.
+#[async_trait]
+pub trait TableConnection: Send + Sync {
+    /// Says what answered: product and version.
+    async fn probe(&self) -> Result<String>;
+
+    /// Opens a table or query for reading on one snapshot, split for at most `lanes` readers; `rows_per_part` is
+    /// the size the sink likes best.
+    async fn source(&self, object: &StoreObject, lanes: usize, rows_per_part: u64) -> Result<Box<dyn Source>>;
+
+    /// Opens a table for writing.
+    async fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>>;
+}
+
+/// A holding that fits without any change.
+impl Holding {
+    /// The sink holds exactly that kind.
+    pub fn exact(kind: Kind, type_name: impl Into<String>) -> Self {
+        Holding { kind, type_name: type_name.into(), verdict: Verdict::Exact, reason: None }
+    }
+}
