@@ -11,6 +11,7 @@ mod files;
 mod format;
 mod session;
 mod tables;
+pub mod text_form;
 
 pub use carrier::{KIND_KEY, TYPE_KEY, column_of, data_type, field, schema};
 pub use digest::{ALGORITHM, ColumnHasher, Digester, Sums, published_seed};
