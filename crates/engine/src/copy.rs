@@ -1,0 +1,490 @@
+//! One copy from first to last: plan, move, verify, commit, receipt. Whatever fails before the commit leaves the
+//! target as it was; a doubtful commit is resolved by reading the mark.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dmg_ambient::Ambient;
+use dmg_connector::{
+    BatchLimits, Column, Committed, MarkContent, MarkState, Result, Session, Sink, SinkPlan, SinkRequest, Source, Sums,
+    schema,
+};
+use dmg_protocol::job::CopyJob;
+use dmg_protocol::worker::Progress;
+use dmg_protocol::{
+    Attempt, Bottleneck, Digest, Fault, Plan, Receipt, ReceiptColumn, Retry, Secrets, SideReport, StageTime,
+    VerifyLevel,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::lanes::{Counters, Moved, Work};
+use crate::open::{self, Stores};
+use crate::planner::{Planned, plan_columns};
+use crate::{lanes, proof};
+
+/// Lanes when the author names no number.
+const LANES: usize = 2;
+/// Most lanes whatever the author says.
+const LANES_MAX: usize = 32;
+/// Rows of one batch.
+const BATCH_ROWS: usize = 8 * 1024;
+/// Pause between two progress reports.
+const PROGRESS: Duration = Duration::from_millis(250);
+/// How often a doubtful commit is looked up before giving up.
+const DOUBT_LOOKUPS_MAX: u32 = 8;
+
+/// What to copy, as whom.
+pub struct CopyRequest {
+    /// The job, without envelopes.
+    pub job: CopyJob,
+    /// Who writes.
+    pub attempt: Attempt,
+    /// Opened secrets of the source.
+    pub source_secrets: Secrets,
+    /// Opened secrets of the sink.
+    pub sink_secrets: Secrets,
+    /// PEM of certificate authorities trusted besides the system's.
+    pub extra_ca: Vec<Vec<u8>>,
+    /// Why an earlier attempt's work does not count, for the receipt.
+    pub restarted: Option<String>,
+}
+
+/// Who watches, and who says whether a commit is allowed.
+#[async_trait]
+pub trait Observer: Send + Sync {
+    /// The plan is fixed. The copy goes on when this returns; an error stops it.
+    async fn planned(&self, plan: &Plan) -> std::result::Result<(), Fault>;
+    /// Where it stands; called at most a few times a second.
+    fn progress(&self, progress: Progress);
+    /// Whether the lease is held. Asked right before the commit.
+    async fn may_commit(&self) -> std::result::Result<bool, Fault>;
+}
+
+/// Runs the copy. Cancelling stops it before the commit; during the commit it is too late.
+pub async fn copy(
+    ambient: &Ambient,
+    stores: &dyn Stores,
+    request: CopyRequest,
+    observer: &dyn Observer,
+    cancel: &CancellationToken,
+) -> std::result::Result<Receipt, Fault> {
+    let mut run = Run::new(ambient.clone(), request);
+    match run.work(stores, observer, cancel).await {
+        Ok(receipt) => Ok(receipt),
+        Err(error) => {
+            if let Some(cause) = &error.cause {
+                tracing::debug!(code = %error.fault.code, cause = %cause, "copy failed");
+            }
+            Err(*error.fault)
+        }
+    }
+}
+
+struct Run {
+    ambient: Ambient,
+    request: CopyRequest,
+    started: String,
+    clock: Duration,
+    stages: Vec<StageTime>,
+    counters: Arc<Counters>,
+}
+
+/// A planned copy, ready to move.
+struct Ready {
+    source: Arc<dyn Source>,
+    sink: Arc<dyn Sink>,
+    columns: Vec<Planned>,
+    hashed: Vec<Column>,
+    plan: Plan,
+}
+
+impl Run {
+    fn new(ambient: Ambient, request: CopyRequest) -> Self {
+        let (started, clock) = (ambient.rfc3339(), ambient.uptime());
+        Run { ambient, request, started, clock, stages: Vec::new(), counters: Arc::default() }
+    }
+
+    fn lap(&mut self, stage: &str) {
+        let now = self.ambient.uptime();
+        self.stages.push(StageTime { stage: stage.to_owned(), seconds: (now - self.clock).as_secs_f64() });
+        self.clock = now;
+    }
+
+    fn budget(&self) -> usize {
+        self.request.job.options.memory_mib.max(32) as usize * 1024 * 1024
+    }
+
+    fn limits(&self) -> BatchLimits {
+        let budget = self.budget();
+        BatchLimits { rows: BATCH_ROWS, bytes: (budget / 32).max(1024 * 1024), value_bytes: budget / 4 }
+    }
+
+    async fn work(
+        &mut self,
+        stores: &dyn Stores,
+        observer: &dyn Observer,
+        cancel: &CancellationToken,
+    ) -> Result<Receipt> {
+        let planned = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(cancelled().into()),
+            planned = self.plan(stores) => planned,
+        };
+        let ready = match planned? {
+            Planning::Ready(ready) => ready,
+            Planning::AlreadyCommitted { sink, committed } => return Ok(self.found(sink.as_ref(), committed)),
+        };
+        observer.planned(&ready.plan).await?;
+        self.lap("plan");
+        let mut committing = false;
+        let result = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(cancelled().into()),
+            result = self.until_commit(&ready, observer) => result,
+        };
+        let result = match result {
+            Ok((moved, arrived)) => {
+                committing = true;
+                self.commit(&ready, &moved, arrived, observer).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &result {
+            // Nothing was committed, or the mark will tell; either way the staging place is of no use any more.
+            let doubtful = committing && error.outcome_unknown;
+            if !doubtful && let Err(abort) = ready.sink.abort().await {
+                tracing::info!(fault = %abort.fault.code, "staging left behind; the next attempt removes it");
+            }
+        }
+        result
+    }
+
+    async fn plan(&mut self, stores: &dyn Stores) -> Result<Planning> {
+        let options = self.request.job.options.clone();
+        let wanted = options.parallel.map_or(LANES, |n| n as usize).clamp(1, LANES_MAX);
+        let session = Session {
+            ambient: self.ambient.clone(),
+            application: self.request.attempt.session_name(),
+            extra_ca: Arc::new(self.request.extra_ca.clone()),
+        };
+        let job = &self.request.job;
+        let request = SinkRequest {
+            attempt: self.request.attempt.clone(),
+            object: job.sink.object.clone(),
+            mode: options.mode,
+            pre_copy_script: options.pre_copy_script.clone(),
+            create_table: options.create_table,
+            lanes: wanted,
+            budget_bytes: self.budget() / 2,
+        };
+        let secrets = &self.request.sink_secrets;
+        let mut sink = open::sink(stores, &job.sink, secrets, session.clone(), request, options.verify).await?;
+        match sink.mark().await? {
+            MarkState::None => {}
+            MarkState::Committed(committed) => return Ok(Planning::AlreadyCommitted { sink, committed }),
+            MarkState::Newer(epoch) => return Err(newer(epoch).into()),
+        }
+        let rows_per_part = open::rows_per_part(stores, &job.sink)?;
+        let secrets = &self.request.source_secrets;
+        let source = open::source(stores, &job.source, secrets, session, wanted, rows_per_part).await?;
+        let target = sink.columns().await?;
+        let columns = plan_columns(source.columns(), target.as_deref(), &job.mapping, &options, sink.as_ref())?;
+        let column_plans: Vec<_> = columns.iter().map(|column| column.plan.clone()).collect();
+        let SinkPlan { shape, condition, mut notices } = sink.plan(&column_plans).await?;
+        notices.extend(source.notices());
+        let hashed: Vec<Column> = columns
+            .iter()
+            .map(|column| Column {
+                name: column.plan.sink.clone(),
+                kind: column.plan.kind,
+                type_name: column.plan.source_type.clone(),
+                nullable: true,
+                key: false,
+            })
+            .collect();
+        let lanes = wanted.min(source.parts().len()).max(1);
+        let plan = Plan {
+            version: 1,
+            attempt: self.request.attempt.clone(),
+            source: source.label(),
+            target: sink.label(),
+            columns: column_plans,
+            parts: source.parts().to_vec(),
+            lanes: lanes as u32,
+            mode: options.mode,
+            shape,
+            condition,
+            verify: options.verify,
+            notices,
+        };
+        Ok(Planning::Ready(Box::new(Ready { source: source.into(), sink: sink.into(), columns, hashed, plan })))
+    }
+
+    /// Everything that can be cancelled: staging and proof.
+    async fn until_commit(&mut self, ready: &Ready, observer: &dyn Observer) -> Result<(Moved, Option<Sums>)> {
+        ready.sink.begin().await?;
+        let work = Arc::new(Work {
+            ambient: self.ambient.clone(),
+            source: ready.source.clone(),
+            sink: ready.sink.clone(),
+            columns: ready.columns.clone(),
+            schema: schema(&ready.hashed),
+            hashed: ready.hashed.clone(),
+            limits: self.limits(),
+            lanes: ready.plan.lanes as usize,
+            digest: ready.plan.verify >= VerifyLevel::Transferred,
+            counters: self.counters.clone(),
+        });
+        let moved = self.watched("move", ready, observer, lanes::run(work)).await?;
+        ready.source.finish().await?;
+        self.lap("move");
+        let arrived = self.watched("verify", ready, observer, self.prove(ready, &moved)).await?;
+        self.lap("verify");
+        Ok((moved, arrived))
+    }
+
+    /// Reports progress while something runs.
+    async fn watched<T>(
+        &self,
+        stage: &str,
+        ready: &Ready,
+        observer: &dyn Observer,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            observer.progress(self.progress(stage, ready));
+            tokio::select! {
+                result = &mut work => {
+                    observer.progress(self.progress(stage, ready));
+                    return result;
+                }
+                () = self.ambient.sleep(PROGRESS) => {}
+            }
+        }
+    }
+
+    fn progress(&self, stage: &str, ready: &Ready) -> Progress {
+        use std::sync::atomic::Ordering::Relaxed;
+        let before: f64 = self.stages.iter().map(|stage| stage.seconds).sum();
+        Progress {
+            stage: stage.to_owned(),
+            rows_read: self.counters.rows_read.load(Relaxed),
+            rows_written: self.counters.rows_written.load(Relaxed),
+            bytes_read: ready.source.traffic().bytes(),
+            bytes_written: ready.sink.traffic().bytes(),
+            parts_done: self.counters.parts_done.load(Relaxed),
+            parts: ready.plan.parts.len() as u32,
+            rows_estimate: ready.source.rows_estimate(),
+            seconds: before + (self.ambient.uptime() - self.clock).as_secs_f64(),
+        }
+    }
+
+    /// What arrived, as far as the level asks.
+    async fn prove(&self, ready: &Ready, moved: &Moved) -> Result<Option<Sums>> {
+        let level = ready.plan.verify;
+        if level >= VerifyLevel::Counts {
+            proof::compare_rows(moved.read.rows, moved.rows_written)?;
+        }
+        if level < VerifyLevel::Transferred {
+            return Ok(None);
+        }
+        let lanes = ready.plan.lanes as usize;
+        let staged = ready.sink.staged(lanes).await.map_err(proof::as_failed_proof)?;
+        let arrived = match (staged, &moved.decoded) {
+            (Some(staged), _) => proof::digest_all(staged.into(), &ready.hashed, lanes.max(LANES), self.limits())
+                .await
+                .map_err(proof::as_failed_proof)?,
+            (None, Some(decoded)) => decoded.clone(),
+            // A table or file without a single row decodes nothing.
+            (None, None) => Sums { columns: vec![0; ready.hashed.len()], ..Sums::default() },
+        };
+        proof::compare(&ready.hashed, &moved.read, &arrived)?;
+        Ok(Some(arrived))
+    }
+
+    async fn commit(
+        &mut self,
+        ready: &Ready,
+        moved: &Moved,
+        arrived: Option<Sums>,
+        observer: &dyn Observer,
+    ) -> Result<Receipt> {
+        observer.progress(self.progress("commit", ready));
+        if !observer.may_commit().await? {
+            let message = "The lease on this job is over; another attempt may hold it.";
+            return Err(Fault::new("SystemErrorLeaseLost", message).into());
+        }
+        let digest = arrived.as_ref().map_or(String::new(), Sums::row_hex);
+        let content = MarkContent { rows: moved.read.rows, digest };
+        let committed = self.commit_surely(ready, &content).await?;
+        self.lap("commit");
+        if ready.plan.verify == VerifyLevel::Full {
+            self.confirm(ready, moved).await?;
+            self.lap("confirm");
+        }
+        Ok(self.receipt(ready, moved, arrived, &committed))
+    }
+
+    /// Commits, and on any doubt reads the mark before anything else.
+    async fn commit_surely(&self, ready: &Ready, content: &MarkContent) -> Result<Committed> {
+        let mut lookups = 0;
+        loop {
+            let error = match ready.sink.commit(content).await {
+                Ok(committed) => return Ok(committed),
+                Err(error) if error.outcome_unknown && lookups < DOUBT_LOOKUPS_MAX => error,
+                Err(error) => return Err(error),
+            };
+            tracing::info!(fault = %error.fault.code, "no answer to the commit; reading the mark");
+            loop {
+                lookups += 1;
+                let pause = self.ambient.backoff(Duration::from_millis(500), lookups, Duration::from_secs(10));
+                self.ambient.sleep(pause).await;
+                match ready.sink.mark().await {
+                    Ok(MarkState::Committed(committed)) => return Ok(committed),
+                    Ok(MarkState::Newer(epoch)) => return Err(newer(epoch).into()),
+                    Ok(MarkState::None) => break,
+                    Err(_) if lookups < DOUBT_LOOKUPS_MAX => {}
+                    Err(_) => return Err(error),
+                }
+            }
+        }
+    }
+
+    async fn confirm(&self, ready: &Ready, moved: &Moved) -> Result<()> {
+        let lanes = ready.plan.lanes as usize;
+        let Some(source) = ready.sink.committed(lanes).await? else { return Ok(()) };
+        let found = proof::digest_all(source.into(), &ready.hashed, lanes, self.limits()).await?;
+        proof::compare(&ready.hashed, &moved.read, &found).map_err(|error| {
+            let message = format!("The commit happened, but the target now differs. {}", error.fault.message);
+            let remedy = "Another writer may have changed the target after the commit; compare it and run again.";
+            Fault::new("SystemErrorVerification", message).remedy(remedy).retry(Retry::AfterFix).into()
+        })
+    }
+
+    fn receipt(&self, ready: &Ready, moved: &Moved, arrived: Option<Sums>, committed: &Committed) -> Receipt {
+        let plan = &ready.plan;
+        let evidence = match (&arrived, &moved.decoded, plan.verify) {
+            (Some(_), Some(_), _) => "encodedDecode",
+            (Some(_), None, _) => "stagedReadBack",
+            (None, _, VerifyLevel::Counts) => "rowCount",
+            _ => "none",
+        };
+        let report = |sums: &Sums| -> Option<Digest> {
+            (plan.verify >= VerifyLevel::Transferred).then(|| sums.report(&ready.hashed))
+        };
+        let move_seconds = self.stages.iter().find(|stage| stage.stage == "move").map_or(0.0, |stage| stage.seconds);
+        let (from, to) = (ready.source.traffic(), ready.sink.traffic());
+        Receipt {
+            version: 1,
+            attempt: plan.attempt.clone(),
+            parties: self.request.job.parties.clone(),
+            program: program(),
+            source: plan.source.clone(),
+            target: plan.target.clone(),
+            started: self.started.clone(),
+            ended: self.ambient.rfc3339(),
+            columns: plan
+                .columns
+                .iter()
+                .map(|column| ReceiptColumn {
+                    source: column.source.clone(),
+                    sink: column.sink.clone(),
+                    kind: column.kind,
+                    source_type: column.source_type.clone(),
+                    sink_type: column.sink_type.clone(),
+                    verdict: column.verdict,
+                })
+                .collect(),
+            read: SideReport {
+                rows: moved.read.rows,
+                bytes: from.bytes(),
+                files: 0,
+                peak_connections: from.peak(),
+                digest: report(&moved.read),
+            },
+            written: SideReport {
+                rows: moved.rows_written,
+                bytes: to.bytes().max(moved.bytes_written),
+                files: ready.sink.files(),
+                peak_connections: to.peak(),
+                digest: arrived.as_ref().and_then(report),
+            },
+            verify: plan.verify,
+            evidence: evidence.to_owned(),
+            mode: plan.mode,
+            shape: plan.shape,
+            mark: committed.mark.clone(),
+            found_committed: false,
+            restarted: self.request.restarted.clone(),
+            stages: self.stages.clone(),
+            bottleneck: Bottleneck {
+                read_seconds: moved.read_seconds,
+                convert_seconds: moved.convert_seconds,
+                write_seconds: moved.write_seconds,
+                parallel_share: if move_seconds > 0.0 { self.counters.parallel_seconds() / move_seconds } else { 0.0 },
+            },
+            notices: plan.notices.clone(),
+        }
+    }
+
+    /// An earlier attempt of this run committed; its mark is all that is left to tell of it.
+    fn found(&mut self, sink: &dyn Sink, committed: Committed) -> Receipt {
+        self.lap("plan");
+        let digest = |rows| {
+            (!committed.digest.is_empty()).then(|| Digest {
+                algorithm: dmg_connector::ALGORITHM.to_owned(),
+                rows,
+                columns: Vec::new(),
+                row_sum: committed.digest.clone(),
+            })
+        };
+        let side = || SideReport { rows: committed.rows, digest: digest(committed.rows), ..SideReport::default() };
+        let options = &self.request.job.options;
+        Receipt {
+            version: 1,
+            attempt: Attempt { epoch: committed.epoch, ..self.request.attempt.clone() },
+            parties: self.request.job.parties.clone(),
+            program: program(),
+            source: String::new(),
+            target: sink.label(),
+            started: self.started.clone(),
+            ended: self.ambient.rfc3339(),
+            columns: Vec::new(),
+            read: side(),
+            written: side(),
+            verify: options.verify,
+            evidence: "mark".to_owned(),
+            mode: options.mode,
+            shape: dmg_protocol::CommitShape::Direct,
+            mark: committed.mark.clone(),
+            found_committed: true,
+            restarted: None,
+            stages: self.stages.clone(),
+            bottleneck: Bottleneck::default(),
+            notices: vec![format!(
+                "Epoch {} had already committed before it was lost; its mark in the target tells rows and digest.",
+                committed.epoch
+            )],
+        }
+    }
+}
+
+enum Planning {
+    Ready(Box<Ready>),
+    AlreadyCommitted { sink: Box<dyn Sink>, committed: Committed },
+}
+
+fn program() -> String {
+    format!("dmg {}", env!("CARGO_PKG_VERSION"))
+}
+
+fn cancelled() -> Fault {
+    Fault::new("UserErrorCancelled", "The run was cancelled before its commit; the target is as it was.")
+}
+
+fn newer(epoch: dmg_protocol::Epoch) -> Fault {
+    let message = format!("A later attempt (epoch {epoch}) already works on this target; this one steps down.");
+    Fault::new("SystemErrorLeaseLost", message)
+}

@@ -1,0 +1,232 @@
+//! The move: lanes take parts in source order, read them, convert, digest and hand them to the sink. A lane is one
+//! task; decoding and encoding happen in it, so batches never cross a thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use dmg_ambient::{Ambient, TaskGroup};
+use dmg_connector::{BatchLimits, Digester, Error, PartReport, PartWriter, Result, Sink, Source, Sums, published_seed};
+use dmg_protocol::{Fault, PartPlan};
+use futures::StreamExt;
+
+use crate::planner::Planned;
+
+/// What a lane needs to know.
+pub(crate) struct Work {
+    pub(crate) ambient: Ambient,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) columns: Vec<Planned>,
+    /// Columns as the sink gets them.
+    pub(crate) schema: SchemaRef,
+    pub(crate) hashed: Vec<dmg_connector::Column>,
+    pub(crate) limits: BatchLimits,
+    pub(crate) lanes: usize,
+    pub(crate) digest: bool,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// Numbers everybody may look at while the copy runs.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) rows_read: AtomicU64,
+    pub(crate) rows_written: AtomicU64,
+    pub(crate) parts_done: AtomicU32,
+    reading: AtomicU32,
+    /// Microseconds during which at least two lanes read at once.
+    parallel: AtomicU64,
+    parallel_since: AtomicU64,
+}
+
+impl Counters {
+    fn enter(&self, now: Duration) {
+        if self.reading.fetch_add(1, Ordering::SeqCst) == 1 {
+            self.parallel_since.store(now.as_micros() as u64, Ordering::SeqCst);
+        }
+    }
+
+    fn leave(&self, now: Duration) {
+        if self.reading.fetch_sub(1, Ordering::SeqCst) == 2 {
+            let since = self.parallel_since.load(Ordering::SeqCst);
+            self.parallel.fetch_add((now.as_micros() as u64).saturating_sub(since), Ordering::SeqCst);
+        }
+    }
+
+    /// Seconds during which at least two source streams were active.
+    pub(crate) fn parallel_seconds(&self) -> f64 {
+        self.parallel.load(Ordering::SeqCst) as f64 / 1e6
+    }
+}
+
+/// What the move did, over all lanes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Moved {
+    pub(crate) read: Sums,
+    pub(crate) decoded: Option<Sums>,
+    pub(crate) rows_written: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) read_seconds: f64,
+    pub(crate) convert_seconds: f64,
+    pub(crate) write_seconds: f64,
+}
+
+impl Moved {
+    fn merge(&mut self, other: &Moved) {
+        self.read.merge(&other.read);
+        if let Some(decoded) = &other.decoded {
+            self.decoded.get_or_insert_with(Sums::default).merge(decoded);
+        }
+        self.rows_written += other.rows_written;
+        self.bytes_written += other.bytes_written;
+        self.read_seconds += other.read_seconds;
+        self.convert_seconds += other.convert_seconds;
+        self.write_seconds += other.write_seconds;
+    }
+
+    fn add_part(&mut self, report: PartReport) {
+        self.rows_written += report.rows;
+        self.bytes_written += report.bytes;
+        if let Some(decoded) = report.decoded {
+            self.decoded.get_or_insert_with(Sums::default).merge(&decoded);
+        }
+    }
+}
+
+/// A task that panicked.
+pub(crate) fn crashed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::caused(Fault::new("SystemErrorInternal", "A task of the copy crashed."), error)
+}
+
+/// Runs all lanes to their end. The first failure stops the others.
+pub(crate) async fn run(work: Arc<Work>) -> Result<Moved> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut tasks: TaskGroup<Result<Moved>> = TaskGroup::new();
+    for _ in 0..work.lanes {
+        let (work, next) = (work.clone(), next.clone());
+        tasks.spawn(async move {
+            let mut lane = Lane::new(&work);
+            while let Some(part) = work.source.parts().get(next.fetch_add(1, Ordering::SeqCst)) {
+                lane.part(part).await?;
+                work.counters.parts_done.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(lane.finish())
+        });
+    }
+    let mut moved = Moved { read: Sums { columns: vec![0; work.hashed.len()], ..Sums::default() }, ..Moved::default() };
+    while let Some(lane) = tasks.join_next().await {
+        match lane.map_err(crashed).and_then(|lane| lane) {
+            Ok(lane) => moved.merge(&lane),
+            Err(error) => {
+                tasks.shutdown().await;
+                return Err(error);
+            }
+        }
+    }
+    Ok(moved)
+}
+
+struct Lane<'a> {
+    work: &'a Work,
+    digester: Digester,
+    rows: u64,
+    moved: Moved,
+}
+
+impl<'a> Lane<'a> {
+    fn new(work: &'a Work) -> Self {
+        let digester = Digester::new(&work.hashed, published_seed());
+        Lane { work, digester, rows: 0, moved: Moved::default() }
+    }
+
+    async fn part(&mut self, part: &PartPlan) -> Result<()> {
+        let work = self.work;
+        let mut writer = work.sink.part(part.index).await?;
+        let reading = Reading::start(work);
+        let copied = self.rows_of(part, writer.as_mut()).await;
+        drop(reading);
+        copied?;
+        let started = work.ambient.uptime();
+        let report = writer.finish().await?;
+        self.moved.write_seconds += (work.ambient.uptime() - started).as_secs_f64();
+        self.moved.add_part(report);
+        Ok(())
+    }
+
+    async fn rows_of(&mut self, part: &PartPlan, writer: &mut dyn PartWriter) -> Result<()> {
+        let work = self.work;
+        let mut clock = work.ambient.uptime();
+        let mut lap = |total: &mut f64| {
+            let now = work.ambient.uptime();
+            *total += (now - clock).as_secs_f64();
+            clock = now;
+        };
+        let mut batches = work.source.read(part, work.limits).await?;
+        let mut rows_before = 0_u64;
+        while let Some(batch) = batches.next().await {
+            let batch = batch?;
+            lap(&mut self.moved.read_seconds);
+            let rows = batch.num_rows() as u64;
+            work.counters.rows_read.fetch_add(rows, Ordering::Relaxed);
+            let batch = convert(work, &batch, part, rows_before)?;
+            if work.digest {
+                self.digester.update(&batch)?;
+            }
+            lap(&mut self.moved.convert_seconds);
+            writer.write(batch).await?;
+            work.counters.rows_written.fetch_add(rows, Ordering::Relaxed);
+            lap(&mut self.moved.write_seconds);
+            rows_before += rows;
+            // Decoding and encoding take long; the other tasks want a turn too.
+            tokio::task::yield_now().await;
+        }
+        self.rows += rows_before;
+        lap(&mut self.moved.read_seconds);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Moved {
+        self.moved.read = if self.work.digest {
+            self.digester.finish()
+        } else {
+            Sums { rows: self.rows, columns: vec![0; self.work.hashed.len()], row: 0 }
+        };
+        self.moved
+    }
+}
+
+/// Marks a lane as reading for as long as it lives.
+struct Reading<'a>(&'a Work);
+
+impl<'a> Reading<'a> {
+    fn start(work: &'a Work) -> Self {
+        work.counters.enter(work.ambient.uptime());
+        Reading(work)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.counters.leave(self.0.ambient.uptime());
+    }
+}
+
+fn convert(work: &Work, batch: &RecordBatch, part: &PartPlan, rows_before: u64) -> Result<RecordBatch> {
+    let mut arrays = Vec::with_capacity(work.columns.len());
+    for planned in &work.columns {
+        let array = planned.conversion.apply(batch.column(planned.source)).map_err(|unfit| {
+            let row = rows_before + unfit.row as u64 + 1;
+            let message = format!(
+                "Column \"{}\" holds {} in row {row} of {}; the target's type {} cannot take it.",
+                planned.plan.source, unfit.class, part.label, planned.plan.sink_type
+            );
+            Fault::new("UserErrorValue", message).with("column", &planned.plan.source).with("row", row)
+        })?;
+        arrays.push(array);
+    }
+    RecordBatch::try_new(work.schema.clone(), arrays).map_err(|error| {
+        Error::caused(Fault::new("SystemErrorInternal", "A batch does not have the planned columns."), error)
+    })
+}
