@@ -325,6 +325,27 @@ impl Out<'_> {
     }
 }
 
+/// Digest of a file's bytes in order: finds any flipped bit between writing and reading back.
+#[derive(Clone, Default)]
+pub struct ByteDigest(xxhash_rust::xxh3::Xxh3);
+
+impl ByteDigest {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes so far.
+    pub fn finish(&self) -> u128 {
+        self.0.digest128()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

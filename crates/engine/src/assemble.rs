@@ -3,9 +3,13 @@
 
 use std::sync::Arc;
 
-use dmg_connector::{Committed, FileEncoder, Fragment, MarkContent, RangeReader, Result, StagedFile};
+use bytes::Bytes;
+use dmg_connector::{ByteDigest, Committed, FileEncoder, Fragment, MarkContent, RangeReader, Result, StagedFile};
 use dmg_protocol::{Attempt, Fault};
 use tokio::sync::{Mutex, watch};
+
+/// Bytes read at once when a staged file is checked.
+const READ_BYTES: u64 = 4 * 1024 * 1024;
 
 pub(crate) struct Assembler {
     file: Mutex<File>,
@@ -16,21 +20,34 @@ pub(crate) struct Assembler {
 struct File {
     encoder: Box<dyn FileEncoder>,
     staged: Box<dyn StagedFile>,
+    /// Of everything written, to be compared when the file is read back.
+    digest: ByteDigest,
+    bytes: u64,
     finished: bool,
+}
+
+impl File {
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.digest.update(&bytes);
+        self.bytes += bytes.len() as u64;
+        self.staged.write(bytes).await
+    }
 }
 
 impl Assembler {
     /// Starts the file.
     pub(crate) async fn start(
         mut encoder: Box<dyn FileEncoder>,
-        mut staged: Box<dyn StagedFile>,
+        staged: Box<dyn StagedFile>,
         first: u32,
     ) -> Result<Self> {
         let head = encoder.start()?;
-        if !head.is_empty() {
-            staged.write(head).await?;
-        }
-        Ok(Assembler { file: Mutex::new(File { encoder, staged, finished: false }), turn: watch::Sender::new(first) })
+        let mut file = File { encoder, staged, digest: ByteDigest::new(), bytes: 0, finished: false };
+        file.write(head).await?;
+        Ok(Assembler { file: Mutex::new(file), turn: watch::Sender::new(first) })
     }
 
     /// A new fragment encoder for a lane.
@@ -44,7 +61,7 @@ impl Assembler {
         let mut file = self.file.lock().await;
         let bytes = file.encoder.append(fragment)?;
         let length = bytes.len() as u64;
-        file.staged.write(bytes).await?;
+        file.write(bytes).await?;
         Ok(length)
     }
 
@@ -69,17 +86,29 @@ impl Assembler {
             return Ok(());
         }
         let tail = file.encoder.finish()?;
-        if !tail.is_empty() {
-            file.staged.write(tail).await?;
-        }
+        file.write(tail).await?;
         file.staged.seal().await?;
         file.finished = true;
         Ok(())
     }
 
-    /// The staged bytes, opened anew, where the store can do that.
+    /// The staged bytes, opened anew, where the store can do that. They are read once as a whole, and must be the
+    /// bytes that were written.
     pub(crate) async fn reader(&self) -> Result<Option<Arc<dyn RangeReader>>> {
-        self.file.lock().await.staged.reader().await
+        let file = self.file.lock().await;
+        let Some(reader) = file.staged.reader().await? else { return Ok(None) };
+        let mut digest = ByteDigest::new();
+        let mut at = 0;
+        while at < file.bytes.min(reader.size()) {
+            let end = (at + READ_BYTES).min(reader.size());
+            digest.update(&reader.read(at..end).await?);
+            at = end;
+        }
+        if reader.size() != file.bytes || digest.finish() != file.digest.finish() {
+            let message = format!("The bytes stored in {} are not the bytes that were written.", reader.label());
+            return Err(Fault::new("SystemErrorVerification", message).into());
+        }
+        Ok(Some(reader))
     }
 
     /// The atomic step.

@@ -1,0 +1,274 @@
+//! Store URIs of `dmg copy`: what a person types for a store, without any secret.
+
+use dmg_protocol::Fault;
+use dmg_protocol::job::{FormatSpec, ParquetCompression, ParquetFormat, StoreObject, StoreRef, TextFormat};
+use serde_json::{Map, Value, json};
+
+/// One end of a copy as typed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Side {
+    /// The URI.
+    pub(crate) uri: String,
+    /// `schema.table` or `table`.
+    pub(crate) table: Option<String>,
+    /// A query.
+    pub(crate) query: Option<String>,
+    /// `parquet`, `text`, `csv`, `tsv`.
+    pub(crate) format: Option<String>,
+    /// `none`, `snappy`, `zstd`.
+    pub(crate) compression: Option<String>,
+    /// Another endpoint than the cloud's own: an emulator, a private endpoint.
+    pub(crate) endpoint: Option<String>,
+}
+
+/// A parsed end.
+#[derive(Debug, Clone)]
+pub(crate) struct Parsed {
+    pub(crate) store: StoreRef,
+    pub(crate) object: StoreObject,
+    pub(crate) format: Option<FormatSpec>,
+    /// Settings name the secret of this store goes by, given its text.
+    pub(crate) secret: SecretName,
+}
+
+/// What a secret file holds for a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SecretName {
+    /// The store needs none.
+    None,
+    /// A database password.
+    Password,
+    /// An account key, or a SAS token if it looks like one.
+    KeyOrSas,
+}
+
+fn refuse(uri: &str, why: &str) -> Fault {
+    Fault::new("UserErrorSettings", format!("\"{uri}\" is no store that dmg copy knows: {why}.")).remedy(
+        "Write postgres://user@host:port/database, sqlite:FILE, file:PATH or azblob://account/container/path.",
+    )
+}
+
+/// Parses one end of a copy.
+pub(crate) fn parse(side: &Side) -> Result<Parsed, Fault> {
+    let uri = side.uri.as_str();
+    let (scheme, rest) = uri.split_once(':').ok_or_else(|| refuse(uri, "it has no scheme"))?;
+    match scheme {
+        "postgres" | "postgresql" => postgres(side),
+        "sqlite" => sqlite(side, rest),
+        "file" => file(side, rest),
+        "azblob" => azblob(side, rest),
+        _ => Err(refuse(uri, "the scheme is unknown")),
+    }
+}
+
+fn reference(store: &str, settings: Map<String, Value>) -> StoreRef {
+    StoreRef {
+        store: store.to_owned(),
+        linked_service: None,
+        settings,
+        envelope: None,
+        binding: std::collections::BTreeMap::new(),
+    }
+}
+
+fn postgres(side: &Side) -> Result<Parsed, Fault> {
+    let url = url::Url::parse(&side.uri).map_err(|error| refuse("postgres:…", &error.to_string()))?;
+    if url.password().is_some() {
+        return Err(Fault::new("UserErrorPasswordInUri", "The URI holds a password."));
+    }
+    let decode = |text: &str| percent_decode(text);
+    let mut settings = Map::new();
+    settings.insert("host".into(), json!(url.host_str().unwrap_or("localhost").trim_matches(['[', ']'])));
+    settings.insert("port".into(), json!(url.port().unwrap_or(5432)));
+    let database = decode(url.path().trim_start_matches('/'));
+    if database.is_empty() {
+        return Err(refuse(&side.uri, "the database is missing"));
+    }
+    settings.insert("database".into(), json!(database));
+    if !url.username().is_empty() {
+        settings.insert("user".into(), json!(decode(url.username())));
+    }
+    for (name, value) in url.query_pairs() {
+        match name.as_ref() {
+            "sslmode" => settings.insert("sslMode".into(), json!(value)),
+            "connect_timeout" => settings.insert("connectTimeoutSeconds".into(), json!(value.parse::<u32>().unwrap_or(15))),
+            "password" => return Err(Fault::new("UserErrorPasswordInUri", "The URI holds a password.")),
+            other => return Err(refuse(&side.uri, &format!("the parameter \"{other}\" is unknown"))),
+        };
+    }
+    Ok(Parsed { store: reference("postgres", settings), object: table_or_query(side)?, format: None, secret: SecretName::Password })
+}
+
+fn sqlite(side: &Side, rest: &str) -> Result<Parsed, Fault> {
+    let path = absolute(rest, &side.uri)?;
+    let settings = Map::from_iter([("path".to_owned(), json!(path))]);
+    Ok(Parsed { store: reference("sqlite", settings), object: table_or_query(side)?, format: None, secret: SecretName::None })
+}
+
+fn table_or_query(side: &Side) -> Result<StoreObject, Fault> {
+    match (&side.table, &side.query) {
+        (Some(_), Some(_)) => {
+            Err(Fault::new("UserErrorSettings", "Both a table and a query are given.").remedy("Give one of them."))
+        }
+        (None, Some(query)) => Ok(StoreObject::Query { text: query.clone() }),
+        (Some(table), None) => {
+            let (schema, table) = match split_name(table) {
+                Some((schema, table)) => (Some(schema), table),
+                None => (None, unquote(table)),
+            };
+            Ok(StoreObject::Table { schema, table })
+        }
+        (None, None) => Err(Fault::new("UserErrorSettings", format!("Nothing says which table of {} is meant.", side.uri))
+            .remedy("Add --table NAME or --query SQL right after its URI.")),
+    }
+}
+
+/// Splits `schema.table` at the first point outside of quotes.
+fn split_name(name: &str) -> Option<(String, String)> {
+    let mut quoted = false;
+    for (at, c) in name.char_indices() {
+        match c {
+            '"' => quoted = !quoted,
+            '.' if !quoted => return Some((unquote(&name[..at]), unquote(&name[at + 1..]))),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn unquote(name: &str) -> String {
+    match name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) => inner.replace("\"\"", "\""),
+        None => name.to_owned(),
+    }
+}
+
+fn absolute(path: &str, uri: &str) -> Result<String, Fault> {
+    let path = path.strip_prefix("//").map_or(path, |rest| if rest.starts_with('/') { rest } else { path });
+    if path.is_empty() {
+        return Err(refuse(uri, "the path is missing"));
+    }
+    let absolute = std::path::absolute(path).map_err(|error| refuse(uri, &error.to_string()))?;
+    let mut text = absolute.to_string_lossy().into_owned();
+    if path.ends_with('/') && !text.ends_with('/') {
+        text.push('/');
+    }
+    Ok(text)
+}
+
+fn file(side: &Side, rest: &str) -> Result<Parsed, Fault> {
+    let path = absolute(rest, &side.uri)?;
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path.as_str()));
+    let settings = Map::from_iter([("root".to_owned(), json!(if folder.is_empty() { "/" } else { folder }))]);
+    let object = StoreObject::Files {
+        folder: String::new(),
+        file: (!name.is_empty()).then(|| name.to_owned()),
+        recursive: false,
+    };
+    let format = format(side, name)?;
+    Ok(Parsed { store: reference("file", settings), object, format: Some(format), secret: SecretName::None })
+}
+
+fn azblob(side: &Side, rest: &str) -> Result<Parsed, Fault> {
+    let path = rest.strip_prefix("//").ok_or_else(|| refuse(&side.uri, "write azblob://account/container/path"))?;
+    if path.contains(['?', '@']) {
+        return Err(Fault::new("UserErrorPasswordInUri", "The URI seems to hold a SAS token or a key."));
+    }
+    let mut pieces = path.splitn(3, '/');
+    let (account, container) = (pieces.next().unwrap_or(""), pieces.next().unwrap_or(""));
+    let blob = percent_decode(pieces.next().unwrap_or(""));
+    if account.is_empty() || container.is_empty() {
+        return Err(refuse(&side.uri, "account or container is missing"));
+    }
+    let mut settings = Map::from_iter([("account".to_owned(), json!(account)), ("container".to_owned(), json!(container))]);
+    if let Some(endpoint) = &side.endpoint {
+        settings.insert("endpoint".into(), json!(endpoint));
+    }
+    let (folder, name) = blob.rsplit_once('/').unwrap_or(("", blob.as_str()));
+    let object = StoreObject::Files {
+        folder: folder.to_owned(),
+        file: (!name.is_empty()).then(|| name.to_owned()),
+        recursive: false,
+    };
+    let format = format(side, name)?;
+    Ok(Parsed { store: reference("azblob", settings), object, format: Some(format), secret: SecretName::KeyOrSas })
+}
+
+/// The format by `--format`, else by the file name's ending.
+fn format(side: &Side, name: &str) -> Result<FormatSpec, Fault> {
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+    let named = side.format.as_deref().or(ending.as_deref()).unwrap_or("");
+    let spec = match named {
+        "parquet" => {
+            let compression = match side.compression.as_deref() {
+                None | Some("snappy") => ParquetCompression::Snappy,
+                Some("zstd") => ParquetCompression::Zstd,
+                Some("none") => ParquetCompression::None,
+                Some(other) => {
+                    let message = format!("Parquet compression \"{other}\" is not known.");
+                    return Err(Fault::new("UserErrorSettings", message).remedy("Use none, snappy or zstd."));
+                }
+            };
+            return Ok(FormatSpec::Parquet(ParquetFormat { compression }));
+        }
+        "csv" | "txt" | "text" => TextFormat::lossless(),
+        "tsv" | "tab" => TextFormat { column_delimiter: "\t".into(), ..TextFormat::lossless() },
+        _ => {
+            let message = format!("The format of \"{}\" cannot be told from its name.", side.uri);
+            return Err(Fault::new("UserErrorSettings", message).remedy("Add --format parquet or --format text after it."));
+        }
+    };
+    if side.compression.is_some() {
+        let message = "Compressed text files are not supported yet.";
+        return Err(Fault::new("UserErrorNotSupported", message));
+    }
+    Ok(FormatSpec::Text(spec))
+}
+
+fn percent_decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(uri: &str) -> Side {
+        Side { uri: uri.into(), table: Some("s.t".into()), ..Side::default() }
+    }
+
+    #[test]
+    fn stores() {
+        let parsed = parse(&side("postgres://etl@db01:6432/sales?sslmode=require")).expect("valid");
+        assert_eq!(
+            serde_json::to_string(&parsed.store.settings).expect("json"),
+            r#"{"host":"db01","port":6432,"database":"sales","user":"etl","sslMode":"require"}"#
+        );
+        assert_eq!(parsed.object, StoreObject::Table { schema: Some("s".into()), table: "t".into() });
+        let parsed = parse(&side("file:/data/out/x.parquet")).expect("valid");
+        assert_eq!(parsed.store.settings["root"], "/data/out");
+        let parsed = parse(&side("azblob://acme/raw/2026/x.csv")).expect("valid");
+        assert!(matches!(parsed.object, StoreObject::Files { ref folder, .. } if folder == "2026"));
+    }
+
+    #[test]
+    fn passwords_are_refused() {
+        for uri in ["postgres://u:p@h/db", "postgres://u@h/db?password=p", "azblob://a/c/x.csv?sv=1&sig=2"] {
+            assert_eq!(parse(&side(uri)).expect_err(uri).code, "UserErrorPasswordInUri", "{uri}");
+        }
+    }
+
+    #[test]
+    fn quoted_names() {
+        for (text, expected) in [
+            ("t", (None, "t")),
+            ("s.t", (Some("s"), "t")),
+            ("\"a.b\"", (None, "a.b")),
+            ("\"a.b\".\"c\"\"d\"", (Some("a.b"), "c\"d")),
+        ] {
+            let object = table_or_query(&Side { table: Some(text.into()), ..Side::default() }).expect("a table");
+            let (schema, table) = expected;
+            assert_eq!(object, StoreObject::Table { schema: schema.map(str::to_owned), table: table.into() }, "{text}");
+        }
+    }
+}
