@@ -22,22 +22,32 @@ pub fn published_seed() -> u64 {
     0x646d_672d_636f_7079 // "dmg-copy"
 }
 
-mod tag {
-    pub(super) const NULL: u8 = 0;
-    pub(super) const BOOLEAN: u8 = 1;
-    pub(super) const INTEGER: u8 = 2;
-    pub(super) const FLOAT: u8 = 3;
-    pub(super) const DECIMAL: u8 = 4;
-    pub(super) const TEXT: u8 = 5;
-    pub(super) const BYTES: u8 = 6;
-    pub(super) const DATE: u8 = 7;
-    pub(super) const TIMESTAMP: u8 = 8;
-    pub(super) const INSTANT: u8 = 9;
-    pub(super) const TIME: u8 = 10;
-    pub(super) const UUID: u8 = 11;
-    pub(super) const JSON: u8 = 12;
-    pub(super) const DECIMAL_TEXT: u8 = 13;
-    pub(super) const ENGINE_TEXT: u8 = 14;
+/// What tells kinds apart in a column's seed. Integers of all widths share one tag, as do both float widths, so that
+/// a widened column hashes alike on both sides.
+fn tag(kind: Kind) -> u8 {
+    match kind {
+        Kind::Boolean => 1,
+        Kind::Int8
+        | Kind::Int16
+        | Kind::Int32
+        | Kind::Int64
+        | Kind::UInt8
+        | Kind::UInt16
+        | Kind::UInt32
+        | Kind::UInt64 => 2,
+        Kind::Float32 | Kind::Float64 => 3,
+        Kind::Decimal { .. } => 4,
+        Kind::Text => 5,
+        Kind::Bytes => 6,
+        Kind::Date => 7,
+        Kind::Timestamp => 8,
+        Kind::Instant => 9,
+        Kind::Time => 10,
+        Kind::Uuid => 11,
+        Kind::Json => 12,
+        Kind::DecimalText => 13,
+        Kind::EngineText => 14,
+    }
 }
 
 /// Sums of one side, or of one part of it.
@@ -94,8 +104,8 @@ pub struct Digester {
     hashers: Vec<ColumnHasher>,
     seed: u64,
     sums: Sums,
-    /// Low halves of the value hashes, row by row: what the row hash is taken over.
-    rows: Vec<u64>,
+    /// Low halves of the value hashes as little-endian bytes, row by row: what the row hash is taken over.
+    rows: Vec<u8>,
 }
 
 impl Digester {
@@ -117,7 +127,7 @@ impl Digester {
             return Err(Fault::new("SystemErrorInternal", message).into());
         }
         let rows = batch.num_rows();
-        self.rows.resize(rows * width, 0);
+        self.rows.resize(rows * width * 8, 0);
         for (index, hasher) in self.hashers.iter().enumerate() {
             let sum = hasher.hash_into(batch.column(index), &mut self.rows, index, width)?;
             self.sums.columns[index] = self.sums.columns[index].wrapping_add(sum);
@@ -126,13 +136,8 @@ impl Digester {
         if width == 0 {
             row_sum = row_sum.wrapping_add(xxh3_128_with_seed(&[], self.seed).wrapping_mul(rows as u128));
         } else {
-            let mut bytes = Vec::with_capacity(width * 8);
-            for row in self.rows.chunks_exact(width) {
-                bytes.clear();
-                for half in row {
-                    bytes.extend_from_slice(&half.to_le_bytes());
-                }
-                row_sum = row_sum.wrapping_add(xxh3_128_with_seed(&bytes, self.seed));
+            for row in self.rows.chunks_exact(width * 8) {
+                row_sum = row_sum.wrapping_add(xxh3_128_with_seed(row, self.seed));
             }
         }
         self.sums.row = row_sum;
@@ -160,14 +165,16 @@ pub struct ColumnHasher {
 }
 
 impl ColumnHasher {
-    /// The column's own seed mixes name and seed, so that equal values in two columns hash differently.
+    /// The column's own seed mixes name, kind and the copy's seed, so that equal values in two columns hash
+    /// differently. NULL is the empty content under the inverted seed, so that it differs from empty text.
     pub fn new(name: &str, kind: Kind, seed: u64) -> Self {
-        let seed = xxh3_64_with_seed(name.as_bytes(), seed);
-        let null = xxh3_128_with_seed(&[tag::NULL, 0, 0, 0, 0], seed);
-        ColumnHasher { kind, seed, null }
+        let mut text = name.as_bytes().to_vec();
+        text.extend_from_slice(&[0, tag(kind)]);
+        let seed = xxh3_64_with_seed(&text, seed);
+        ColumnHasher { kind, seed, null: xxh3_128_with_seed(&[], !seed) }
     }
 
-    fn hash_into(&self, array: &ArrayRef, rows: &mut [u64], offset: usize, width: usize) -> Result<u128> {
+    fn hash_into(&self, array: &ArrayRef, rows: &mut [u8], offset: usize, width: usize) -> Result<u128> {
         let expected = crate::data_type(self.kind);
         if *array.data_type() != expected {
             let message =
@@ -178,18 +185,18 @@ impl ColumnHasher {
         match self.kind {
             Kind::Boolean => {
                 let array = array.as_boolean();
-                self.each(array, &mut out, |row| self.small(tag::BOOLEAN, &[u8::from(array.value(row))]));
+                self.each(array, &mut out, |row| self.word(i64::from(array.value(row))));
             }
-            Kind::Int8 => self.integers::<Int8Type>(array, &mut out),
-            Kind::Int16 => self.integers::<Int16Type>(array, &mut out),
-            Kind::Int32 => self.integers::<Int32Type>(array, &mut out),
-            Kind::Int64 => self.integers::<Int64Type>(array, &mut out),
-            Kind::UInt8 => self.integers::<UInt8Type>(array, &mut out),
-            Kind::UInt16 => self.integers::<UInt16Type>(array, &mut out),
-            Kind::UInt32 => self.integers::<UInt32Type>(array, &mut out),
+            Kind::Int8 => self.words(array.as_primitive::<Int8Type>(), &mut out),
+            Kind::Int16 => self.words(array.as_primitive::<Int16Type>(), &mut out),
+            Kind::Int32 => self.words(array.as_primitive::<Int32Type>(), &mut out),
+            Kind::Int64 => self.words(array.as_primitive::<Int64Type>(), &mut out),
+            Kind::UInt8 => self.words(array.as_primitive::<UInt8Type>(), &mut out),
+            Kind::UInt16 => self.words(array.as_primitive::<UInt16Type>(), &mut out),
+            Kind::UInt32 => self.words(array.as_primitive::<UInt32Type>(), &mut out),
             Kind::UInt64 => {
                 let array = array.as_primitive::<UInt64Type>();
-                self.each(array, &mut out, |row| self.wide(tag::INTEGER, i128::from(array.value(row))));
+                self.each(array, &mut out, |row| self.wide(i128::from(array.value(row))));
             }
             Kind::Float32 => {
                 let array = array.as_primitive::<Float32Type>();
@@ -201,24 +208,24 @@ impl ColumnHasher {
             }
             Kind::Decimal { .. } => {
                 let array = array.as_primitive::<Decimal128Type>();
-                self.each(array, &mut out, |row| self.wide(tag::DECIMAL, array.value(row)));
+                self.each(array, &mut out, |row| self.wide(array.value(row)));
             }
-            Kind::Text => self.texts(array, tag::TEXT, &mut out),
-            Kind::Json => self.texts(array, tag::JSON, &mut out),
-            Kind::DecimalText => self.texts(array, tag::DECIMAL_TEXT, &mut out),
-            Kind::EngineText => self.texts(array, tag::ENGINE_TEXT, &mut out),
+            Kind::Text | Kind::Json | Kind::DecimalText | Kind::EngineText => {
+                let array = array.as_string::<i32>();
+                self.each(array, &mut out, |row| xxh3_128_with_seed(array.value(row).as_bytes(), self.seed));
+            }
             Kind::Bytes => {
                 let array = array.as_binary::<i32>();
-                let mut scratch = Vec::new();
-                self.each(array, &mut out, |row| self.long(tag::BYTES, array.value(row), &mut scratch));
+                self.each(array, &mut out, |row| xxh3_128_with_seed(array.value(row), self.seed));
             }
-            Kind::Date => self.words(array.as_primitive::<Date32Type>(), tag::DATE, &mut out),
-            Kind::Timestamp => self.words(array.as_primitive::<TimestampMicrosecondType>(), tag::TIMESTAMP, &mut out),
-            Kind::Instant => self.words(array.as_primitive::<TimestampMicrosecondType>(), tag::INSTANT, &mut out),
-            Kind::Time => self.words(array.as_primitive::<Time64MicrosecondType>(), tag::TIME, &mut out),
+            Kind::Date => self.words(array.as_primitive::<Date32Type>(), &mut out),
+            Kind::Timestamp | Kind::Instant => {
+                self.words(array.as_primitive::<TimestampMicrosecondType>(), &mut out);
+            }
+            Kind::Time => self.words(array.as_primitive::<Time64MicrosecondType>(), &mut out),
             Kind::Uuid => {
                 let array = array.as_fixed_size_binary();
-                self.each(array, &mut out, |row| self.small(tag::UUID, array.value(row)));
+                self.each(array, &mut out, |row| xxh3_128_with_seed(array.value(row), self.seed));
             }
         }
         Ok(out.sum)
@@ -237,81 +244,40 @@ impl ColumnHasher {
         }
     }
 
-    fn integers<T: ArrowPrimitiveType>(&self, array: &ArrayRef, out: &mut Out<'_>)
-    where
-        T::Native: Into<i64>,
-    {
-        self.words(array.as_primitive::<T>(), tag::INTEGER, out);
-    }
-
-    fn words<T: ArrowPrimitiveType>(&self, array: &PrimitiveArray<T>, tag: u8, out: &mut Out<'_>)
+    fn words<T: ArrowPrimitiveType>(&self, array: &PrimitiveArray<T>, out: &mut Out<'_>)
     where
         T::Native: Into<i64>,
     {
         let values = array.values();
-        self.each(array, out, |row| self.word(tag, values[row].into()));
+        self.each(array, out, |row| self.word(values[row].into()));
     }
 
-    fn texts(&self, array: &ArrayRef, tag: u8, out: &mut Out<'_>) {
-        let array = array.as_string::<i32>();
-        let mut scratch = Vec::new();
-        self.each(array, out, |row| self.long(tag, array.value(row).as_bytes(), &mut scratch));
-    }
-
-    /// Eight bytes of content.
+    /// Eight bytes of content, little-endian.
     #[inline]
-    fn word(&self, tag: u8, value: i64) -> u128 {
-        let mut bytes = [tag, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        bytes[5..].copy_from_slice(&value.to_le_bytes());
-        xxh3_128_with_seed(&bytes, self.seed)
+    fn word(&self, value: i64) -> u128 {
+        xxh3_128_with_seed(&value.to_le_bytes(), self.seed)
     }
 
     /// Eight bytes where they suffice, else sixteen.
     #[inline]
-    fn wide(&self, tag: u8, value: i128) -> u128 {
-        if let Ok(word) = i64::try_from(value) {
-            return self.word(tag, word);
+    fn wide(&self, value: i128) -> u128 {
+        match i64::try_from(value) {
+            Ok(word) => self.word(word),
+            Err(_) => xxh3_128_with_seed(&value.to_le_bytes(), self.seed),
         }
-        self.small(tag, &value.to_le_bytes())
     }
 
-    /// One NaN only; negative zero keeps its sign.
+    /// The bits of the double; one NaN only; negative zero keeps its sign.
     #[inline]
     fn float(&self, value: f64) -> u128 {
         let bits = if value.is_nan() { 0x7ff8_0000_0000_0000 } else { value.to_bits() };
-        self.word(tag::FLOAT, bits as i64)
-    }
-
-    /// At most sixteen bytes of content.
-    #[inline]
-    fn small(&self, tag: u8, content: &[u8]) -> u128 {
-        let mut bytes = [0_u8; 21];
-        bytes[0] = tag;
-        bytes[1] = content.len() as u8;
-        bytes[5..5 + content.len()].copy_from_slice(content);
-        xxh3_128_with_seed(&bytes[..5 + content.len()], self.seed)
-    }
-
-    #[inline]
-    fn long(&self, tag: u8, content: &[u8], scratch: &mut Vec<u8>) -> u128 {
-        let length = (content.len() as u32).to_le_bytes();
-        let head = [tag, length[0], length[1], length[2], length[3]];
-        if content.len() <= 59 {
-            let mut bytes = [0_u8; 64];
-            bytes[..5].copy_from_slice(&head);
-            bytes[5..5 + content.len()].copy_from_slice(content);
-            return xxh3_128_with_seed(&bytes[..5 + content.len()], self.seed);
-        }
-        scratch.clear();
-        scratch.extend_from_slice(&head);
-        scratch.extend_from_slice(content);
-        xxh3_128_with_seed(scratch, self.seed)
+        self.word(bits as i64)
     }
 }
 
 /// Where value hashes go: their sum, and their low halves row by row.
 struct Out<'a> {
-    rows: &'a mut [u64],
+    rows: &'a mut [u8],
     offset: usize,
     width: usize,
     sum: u128,
@@ -321,7 +287,8 @@ impl Out<'_> {
     #[inline]
     fn put(&mut self, row: usize, hash: u128) {
         self.sum = self.sum.wrapping_add(hash);
-        self.rows[row * self.width + self.offset] = hash as u64;
+        let at = (row * self.width + self.offset) * 8;
+        self.rows[at..at + 8].copy_from_slice(&(hash as u64).to_le_bytes());
     }
 }
 
