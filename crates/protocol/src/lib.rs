@@ -1,6 +1,7 @@
 //! The nouns and the wire: everything that crosses a process or disk boundary is declared here and has golden
 //! files. No I/O, no async, no clock.
 
+mod binding;
 pub mod catalog;
 pub mod channel;
 mod fault;
@@ -14,6 +15,7 @@ mod receipt;
 mod secret;
 pub mod worker;
 
+pub use binding::binding;
 pub use fault::{Fault, Retry};
 pub use fault_table::{FAULTS, FaultInfo, fault_info};
 pub use ids::*;
