@@ -1,0 +1,236 @@
+//! Row groups to batches: from a store by ranges, or from a fragment just encoded.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
+use arrow_schema::DataType;
+use bytes::{Buf, Bytes};
+use dmg_connector::{BatchLimits, BatchStream, Column, Error, FileShape, Fragment, RangeReader, Result};
+use dmg_protocol::{Fault, PartPlan};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::reader::{ChunkReader, Length};
+use serde::{Deserialize, Serialize};
+
+use super::{adapt, metadata, schema};
+use crate::fault;
+
+/// Compressed bytes of a row group that are held in memory at most.
+const ROW_GROUP_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Rows of a batch decoded from a fragment.
+const FRAGMENT_BATCH_ROWS: usize = 32 * 1024;
+
+/// What a part is: one row group, counted from 0.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PartSpec {
+    row_group: usize,
+    first_row: u64,
+}
+
+/// Columns and parts of a file.
+pub(super) fn shape(metadata: &ArrowReaderMetadata, label: &str) -> Result<FileShape> {
+    let file = metadata.metadata().file_metadata();
+    let columns = schema::columns(file, metadata.schema().fields(), label)?;
+    let mut first_row = 0;
+    let mut parts = Vec::new();
+    for (index, group) in metadata.metadata().row_groups().iter().enumerate() {
+        let spec = PartSpec { row_group: index, first_row };
+        parts.push(PartPlan {
+            index: index as u32,
+            label: format!("row group {}", index + 1),
+            spec: serde_json::to_value(spec).expect("two numbers are plain JSON"),
+        });
+        first_row += group.num_rows().unsigned_abs();
+    }
+    if parts.is_empty() {
+        parts.push(PartPlan { index: 0, label: "no row group".to_owned(), spec: serde_json::Value::Null });
+    }
+    Ok(FileShape { columns, parts, rows: Some(first_row) })
+}
+
+/// Reads one row group.
+pub(super) async fn part(
+    file: Arc<dyn RangeReader>,
+    shape: &FileShape,
+    part: &PartPlan,
+    limits: BatchLimits,
+) -> Result<BatchStream> {
+    if part.spec.is_null() {
+        return Ok(Box::pin(futures::stream::empty()));
+    }
+    let label = file.label();
+    let spec: PartSpec = serde_json::from_value(part.spec.clone())
+        .map_err(|error| fault::internal(format!("The part \"{}\" of a plan cannot be read: {error}.", part.label)))?;
+    let metadata = metadata::fetch(file.as_ref()).await?;
+    let found = schema::columns(metadata.metadata().file_metadata(), metadata.schema().fields(), &label)?;
+    let Some(group) = metadata.metadata().row_groups().get(spec.row_group).filter(|_| found == shape.columns) else {
+        let message = format!("The file {label} is not the one that was planned for.");
+        return Err(Fault::new("UserErrorSourceChanged", message).into());
+    };
+    let chunks = fetch(file.as_ref(), group, &label).await?;
+    let rows = limits.rows.min(rows_for(group, limits.bytes)).max(1);
+    let open = || {
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata.clone());
+        let reader = builder.with_row_groups(vec![spec.row_group]).with_batch_size(rows).build();
+        reader.map_err(|error| metadata::damaged(&error))
+    };
+    let reader = metadata::guarded(open).map_err(|what| fault::file(&label, what))?;
+    let decoder =
+        Decoder { reader, columns: shape.columns.clone(), label, row: spec.first_row, value_bytes: limits.value_bytes };
+    Ok(Box::pin(futures::stream::try_unfold(decoder, |mut decoder| async move {
+        Ok(decoder.next()?.map(|batch| (batch, decoder)))
+    })))
+}
+
+/// Rows whose uncompressed bytes fill the limit.
+fn rows_for(group: &RowGroupMetaData, bytes: usize) -> usize {
+    let width = group.total_byte_size().max(0) as u64 / group.num_rows().max(1) as u64;
+    usize::try_from(bytes as u64 / width.max(1)).unwrap_or(usize::MAX)
+}
+
+/// Decodes a fragment again.
+pub(super) fn fragment(columns: &[Column], fragment: &Fragment) -> Result<Vec<RecordBatch>> {
+    let differs = |what: String| {
+        Error::from(Fault::new(
+            "SystemErrorVerification",
+            format!("An encoded row group cannot be read again: {what}."),
+        ))
+    };
+    if fragment.rows == 0 {
+        return Ok(Vec::new());
+    }
+    let bytes = fragment.bytes.clone();
+    let open = || {
+        ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, metadata::options())
+            .and_then(|builder| builder.with_batch_size(FRAGMENT_BATCH_ROWS).build())
+            .map_err(|error| metadata::damaged(&error))
+    };
+    let reader = metadata::guarded(open).map_err(differs)?;
+    let label = "just encoded".to_owned();
+    let mut decoder = Decoder { reader, columns: columns.to_vec(), label, row: 0, value_bytes: usize::MAX };
+    let mut batches = Vec::with_capacity(fragment.rows as usize / FRAGMENT_BATCH_ROWS + 1);
+    while let Some(batch) = decoder.next().map_err(|error| differs(error.fault.message))? {
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
+/// Yields the batches of one row group in the carriers of the columns' kinds.
+struct Decoder {
+    reader: ParquetRecordBatchReader,
+    columns: Vec<Column>,
+    label: String,
+    row: u64,
+    value_bytes: usize,
+}
+
+impl Decoder {
+    fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let reader = &mut self.reader;
+        let next = || reader.next().transpose().map_err(|error| metadata::damaged(&error));
+        let Some(batch) = metadata::guarded(next).map_err(|what| fault::file(&self.label, what))? else {
+            return Ok(None);
+        };
+        if batch.num_columns() != self.columns.len() {
+            return Err(fault::file(&self.label, "it has another number of columns than planned"));
+        }
+        let mut adapted = Vec::with_capacity(self.columns.len());
+        for (column, array) in self.columns.iter().zip(batch.columns()) {
+            let array = adapt::adapt(array, column.kind).map_err(|(row, class)| {
+                fault::value(&format!("File {}", self.label), self.row + row as u64 + 1, &column.name, class)
+            })?;
+            if let Some(row) = longer(&array, self.value_bytes) {
+                let row = self.row + row as u64 + 1;
+                return Err(fault::too_large(&self.label, row, &column.name, self.value_bytes));
+            }
+            adapted.push(array);
+        }
+        self.row += batch.num_rows() as u64;
+        let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(dmg_connector::schema(&self.columns), adapted, &options)
+            .map(Some)
+            .map_err(|error| fault::file(&self.label, metadata::damaged(&error)))
+    }
+}
+
+/// The first row whose value is longer than the limit.
+fn longer(array: &ArrayRef, limit: usize) -> Option<usize> {
+    let offsets = match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().offsets(),
+        DataType::Binary => array.as_binary::<i32>().offsets(),
+        _ => return None,
+    };
+    let all = offsets.last()? - offsets.first()?;
+    if all as usize <= limit {
+        return None;
+    }
+    offsets.windows(2).position(|pair| (pair[1] - pair[0]) as usize > limit)
+}
+
+/// The column chunks of one row group, in memory.
+struct Chunks(Vec<(u64, Bytes)>, u64);
+
+async fn fetch(file: &dyn RangeReader, group: &RowGroupMetaData, label: &str) -> Result<Chunks> {
+    let ranges: Vec<Range<u64>> = group
+        .columns()
+        .iter()
+        .map(|column| {
+            let (start, length) = column.byte_range();
+            start..start + length
+        })
+        .collect();
+    let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    if bytes > ROW_GROUP_BYTES_MAX {
+        let message = format!("A row group of file {label} has {bytes} bytes, more than {ROW_GROUP_BYTES_MAX}.");
+        return Err(Fault::new("UserErrorBudgetExceeded", message)
+            .remedy("Write the file with smaller row groups.")
+            .into());
+    }
+    // Writers put the chunks of a row group one after the other: one request then fetches them all.
+    let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
+    let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
+    let size = file.size();
+    if end - start <= bytes + bytes / 8 {
+        return Ok(Chunks(vec![(start, file.read(start..end).await?)], size));
+    }
+    let mut chunks = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        chunks.push((range.start, file.read(range).await?));
+    }
+    Ok(Chunks(chunks, size))
+}
+
+impl Chunks {
+    fn from(&self, start: u64) -> parquet::errors::Result<Bytes> {
+        self.0
+            .iter()
+            .find(|(first, bytes)| (*first..first + bytes.len() as u64).contains(&start))
+            .map(|(first, bytes)| bytes.slice((start - first) as usize..))
+            .ok_or_else(|| ParquetError::EOF("a page lies outside of its row group".to_owned()))
+    }
+}
+
+impl Length for Chunks {
+    fn len(&self) -> u64 {
+        self.1
+    }
+}
+
+impl ChunkReader for Chunks {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(self.from(start)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let bytes = self.from(start)?;
+        if bytes.len() < length {
+            return Err(ParquetError::EOF("a page ends outside of its row group".to_owned()));
+        }
+        Ok(bytes.slice(..length))
+    }
+}

@@ -1,0 +1,179 @@
+//! Row groups encoded on their own, and the file they are copied into.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use dmg_connector::{Column, FileEncoder, Fragment, FragmentEncoder, Result};
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::basic::{Compression, Encoding};
+use parquet::column::writer::ColumnCloseResult;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{ColumnPath, SchemaDescriptor};
+
+use super::{dictionary, metadata, schema};
+use crate::fault;
+
+/// Encoded bytes of a data page. Larger than usual: fewer pages, less overhead, and nothing skips pages here.
+const PAGE_BYTES: usize = 1024 * 1024;
+/// Bytes a dictionary may have before the column falls back to plain values.
+const DICTIONARY_BYTES: usize = 512 * 1024;
+/// Rows handed to a column's encoder at once.
+const WRITE_ROWS: usize = 4096;
+
+/// What all fragments of a file share.
+struct Layout {
+    schema: SchemaRef,
+    parquet: SchemaDescriptor,
+    compression: Compression,
+    note: KeyValue,
+}
+
+impl Layout {
+    fn properties(&self) -> WriterPropertiesBuilder {
+        WriterProperties::builder()
+            .set_created_by(concat!("dmg version ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_compression(self.compression)
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_offset_index_disabled(true)
+            .set_data_page_size_limit(PAGE_BYTES)
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
+            .set_write_batch_size(WRITE_ROWS)
+            .set_data_page_row_count_limit(usize::MAX)
+            .set_max_row_group_row_count(None)
+            .set_key_value_metadata(Some(vec![self.note.clone()]))
+    }
+}
+
+/// Writes one Parquet file.
+pub(super) struct Encoder {
+    layout: Arc<Layout>,
+    file: SerializedFileWriter<Vec<u8>>,
+}
+
+impl Encoder {
+    pub(super) fn new(columns: &[Column], compression: Compression) -> Result<Self> {
+        let layout = Layout {
+            schema: dmg_connector::schema(columns),
+            parquet: schema::parquet_schema(columns)?,
+            compression,
+            note: schema::note(columns),
+        };
+        let file =
+            SerializedFileWriter::new(Vec::new(), layout.parquet.root_schema_ptr(), layout.properties().build().into())
+                .map_err(encoding)?;
+        Ok(Encoder { layout: Arc::new(layout), file })
+    }
+
+    /// The bytes produced since the last call.
+    fn drain(&mut self) -> Result<Bytes> {
+        self.file.flush().map_err(|error| encoding(error.into()))?;
+        Ok(std::mem::take(self.file.inner_mut()).into())
+    }
+}
+
+impl FileEncoder for Encoder {
+    fn fragment(&self) -> Result<Box<dyn FragmentEncoder>> {
+        Ok(Box::new(RowGroup { layout: self.layout.clone(), writer: None, rows: 0 }))
+    }
+
+    fn start(&mut self) -> Result<Bytes> {
+        self.drain()
+    }
+
+    fn append(&mut self, fragment: Fragment) -> Result<Bytes> {
+        if fragment.rows == 0 {
+            return Ok(Bytes::new());
+        }
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&fragment.bytes).map_err(encoding)?;
+        self.file.inner_mut().reserve(fragment.bytes.len());
+        for group in footer.row_groups() {
+            let mut target = self.file.next_row_group().map_err(encoding)?;
+            for chunk in group.columns() {
+                let close = ColumnCloseResult {
+                    bytes_written: chunk.compressed_size() as u64,
+                    rows_written: group.num_rows() as u64,
+                    metadata: chunk.clone(),
+                    bloom_filter: None,
+                    column_index: None,
+                    offset_index: None,
+                };
+                target.append_column(&fragment.bytes, close).map_err(encoding)?;
+            }
+            target.close().map_err(encoding)?;
+        }
+        self.drain()
+    }
+
+    fn finish(&mut self) -> Result<Bytes> {
+        self.file.finish().map_err(encoding)?;
+        self.drain()
+    }
+}
+
+/// Encodes one row group as a file of its own. Whether a column gets a dictionary is decided by the first batch.
+struct RowGroup {
+    layout: Arc<Layout>,
+    writer: Option<ArrowWriter<Vec<u8>>>,
+    rows: u64,
+}
+
+impl RowGroup {
+    fn open(&self, first: Option<&RecordBatch>) -> Result<ArrowWriter<Vec<u8>>> {
+        let mut properties = self.layout.properties();
+        for (index, field) in self.layout.schema.fields().iter().enumerate() {
+            let path = ColumnPath::new(vec![field.name().clone()]);
+            if !first.is_some_and(|batch| dictionary::pays(batch.column(index))) {
+                properties = properties
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_encoding(path, Encoding::PLAIN);
+            }
+        }
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties.build())
+            .with_skip_arrow_metadata(true)
+            .with_parquet_schema(self.layout.parquet.clone());
+        ArrowWriter::try_new_with_options(Vec::new(), self.layout.schema.clone(), options).map_err(encoding)
+    }
+}
+
+impl FragmentEncoder for RowGroup {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.open(Some(batch))?,
+        };
+        writer.write(batch).map_err(encoding)?;
+        self.writer = Some(writer);
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn size(&self) -> usize {
+        self.writer.as_ref().map_or(0, ArrowWriter::in_progress_size)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Fragment> {
+        let writer = match self.writer {
+            Some(writer) => writer,
+            None => self.open(None)?,
+        };
+        let bytes = writer.into_inner().map_err(encoding)?;
+        Ok(Fragment { rows: self.rows, bytes: bytes.into() })
+    }
+}
+
+fn encoding(error: ParquetError) -> dmg_connector::Error {
+    fault::internal(format!("Rows cannot be encoded as Parquet: {}.", metadata::words(&error)))
+}

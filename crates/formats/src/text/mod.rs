@@ -1,0 +1,2 @@
+//! Placeholder while the folder is being written.
+pub(crate) struct Text;
