@@ -29,6 +29,11 @@ impl<T: Send + 'static> TaskGroup<T> {
         self.0.join_next().await
     }
 
+    /// A task that has ended already, or none at this moment.
+    pub fn try_join_next(&mut self) -> Option<Result<T, JoinError>> {
+        self.0.try_join_next()
+    }
+
     /// Ends all tasks and waits for them.
     pub async fn shutdown(&mut self) {
         self.0.shutdown().await;

@@ -1,0 +1,81 @@
+//! The vault: the only place that opens sealed credentials. It computes for itself what a credential must be bound to,
+//! from the settings it is asked to use it with; what the job says about that counts for nothing.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use dmg_protocol::job::{Job, StoreRef};
+use dmg_protocol::{FactoryId, Fault, Secret, Secrets};
+use dmg_seal::CredentialKey;
+
+use super::folder::NodeFolder;
+
+/// Opens credentials with the gateway's certificate.
+pub(crate) struct Vault {
+    folder: NodeFolder,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    stamp: Option<SystemTime>,
+    key: Option<Arc<CredentialKey>>,
+}
+
+/// The opened secrets of a job. The first store is the source or the probed one.
+pub(crate) struct Opened {
+    pub(crate) source: Secrets,
+    pub(crate) sink: Secrets,
+    pub(crate) digest_key: Secret<String>,
+}
+
+impl Vault {
+    pub(crate) fn new(folder: NodeFolder) -> Self {
+        Vault { folder, held: Mutex::default() }
+    }
+
+    /// The thumbprint of the certificate whose key is here.
+    pub(crate) fn thumbprint(&self) -> Result<Option<String>, Fault> {
+        Ok(self.key()?.map(|key| key.certificate().thumbprint().to_owned()))
+    }
+
+    /// Opens what a job needs and takes the envelopes out of it.
+    pub(crate) fn open_job(&self, factory: &FactoryId, job: &mut Job) -> Result<Opened, Fault> {
+        let key = self.key()?.ok_or_else(|| {
+            Fault::new(
+                "UserErrorCertificateLost",
+                "This node does not hold the private key of its gateway's certificate.",
+            )
+        })?;
+        let (source, sink) = match job {
+            Job::Copy(copy) => {
+                (open(&key, factory, &mut copy.source.store)?, open(&key, factory, &mut copy.sink.store)?)
+            }
+            Job::Probe(probe) => (open(&key, factory, &mut probe.store)?, Secrets::none()),
+        };
+        Ok(Opened { source, sink, digest_key: key.digest_key() })
+    }
+
+    /// The key in the folder, read again when somebody imported another one.
+    fn key(&self) -> Result<Option<Arc<CredentialKey>>, Fault> {
+        let path: PathBuf = self.folder.path().join("certificate.pem");
+        let stamp = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.key.is_none() || held.stamp != stamp {
+            held.key = self.folder.credential_key()?.map(Arc::new);
+            held.stamp = stamp;
+        }
+        Ok(held.key.clone())
+    }
+}
+
+fn open(key: &CredentialKey, factory: &FactoryId, store: &mut StoreRef) -> Result<Secrets, Fault> {
+    let Some(envelope) = store.envelope.take() else { return Ok(Secrets::none()) };
+    let linked_service = store.linked_service.clone().unwrap_or_default();
+    let bound = dmg_protocol::binding(factory.as_str(), &linked_service, &store.store, &store.settings);
+    key.open(&bound, &envelope).map_err(|fault| Fault {
+        message: format!("The credential of linked service \"{linked_service}\" cannot be used. {}", fault.message),
+        ..fault
+    })
+}
