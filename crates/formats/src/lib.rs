@@ -14,6 +14,6 @@ use dmg_protocol::job::FormatSpec;
 pub fn open(spec: &FormatSpec) -> Result<Arc<dyn Format>, Fault> {
     Ok(match spec {
         FormatSpec::Parquet(settings) => Arc::new(parquet::Parquet::new(settings)),
-        FormatSpec::Text(_) => return Err(fault::not_supported("Text is not built yet.")),
+        FormatSpec::Text(settings) => Arc::new(text::Text::new(settings)?),
     })
 }
