@@ -105,6 +105,11 @@ impl Run {
         Run { ambient, request, started, clock, stages: Vec::new(), counters: Arc::default() }
     }
 
+    /// Says in the log that a stage begins; the kill tests wait for these lines.
+    fn begins(&self, stage: &str) {
+        tracing::debug!(stage, run = %self.request.attempt.run, epoch = self.request.attempt.epoch.0, "stage begins");
+    }
+
     fn lap(&mut self, stage: &str) {
         let now = self.ambient.uptime();
         self.stages.push(StageTime { stage: stage.to_owned(), seconds: (now - self.clock).as_secs_f64() });
@@ -126,6 +131,7 @@ impl Run {
         observer: &dyn Observer,
         cancel: &CancellationToken,
     ) -> Result<Receipt> {
+        self.begins("plan");
         let planned = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(cancelled().into()),
@@ -223,6 +229,7 @@ impl Run {
 
     /// Everything that can be cancelled: staging and proof.
     async fn until_commit(&mut self, ready: &Ready, observer: &dyn Observer) -> Result<(Moved, Option<Sums>)> {
+        self.begins("move");
         ready.sink.begin().await?;
         let work = Arc::new(Work {
             ambient: self.ambient.clone(),
@@ -239,6 +246,7 @@ impl Run {
         let moved = self.watched("move", ready, observer, lanes::run(work)).await?;
         ready.source.finish().await?;
         self.lap("move");
+        self.begins("verify");
         let arrived = self.watched("verify", ready, observer, self.prove(ready, &moved)).await?;
         self.lap("verify");
         Ok((moved, arrived))
@@ -311,6 +319,7 @@ impl Run {
         arrived: Option<Sums>,
         observer: &dyn Observer,
     ) -> Result<Receipt> {
+        self.begins("commit");
         observer.progress(self.progress("commit", ready));
         if !observer.may_commit().await? {
             let message = "The lease on this job is over; another attempt may hold it.";
