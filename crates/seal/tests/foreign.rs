@@ -1,6 +1,8 @@
 //! Foreign proof: `jwcrypto` and `cryptography` (PyPI) open what we seal and seal what we open.
 //! `DMG_TEST_PYTHON` names a Python that has both; without one the test says that it was skipped.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says why it is skipped")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;

@@ -172,19 +172,17 @@ fn chain(error: &reqwest::Error) -> String {
     if text.is_empty() { "the request failed".into() } else { text }
 }
 
-/// The first cause of a type; also looks inside input/output errors, which hide theirs.
+/// The first cause of a type; also looks inside input/output errors, which hide what they carry.
 fn find<T: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&T> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {
             return Some(found);
         }
-        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref())
-            && let Some(found) = (inner as &(dyn std::error::Error + 'static)).downcast_ref::<T>()
-        {
-            return Some(found);
-        }
-        next = error.source();
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     None
 }

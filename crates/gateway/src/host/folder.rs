@@ -213,3 +213,39 @@ fn owner_only(path: &Path, mode: u32) -> Result<(), Fault> {
 fn owner_only(_path: &Path, _mode: u32) -> Result<(), Fault> {
     Ok(())
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn only_the_owner_reads_and_only_one_host_runs() {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join("node");
+        assert_eq!(NodeFolder::open(&path).unwrap_err().code, "UserErrorGatewayKey");
+        let folder = NodeFolder::create(&path).unwrap();
+        folder.save_identity(&SigningKey::generate()).unwrap();
+        folder.save_credential_key(&CredentialKey::generate("g")).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        for file in [IDENTITY, CREDENTIAL, CERTIFICATE] {
+            assert_eq!(mode(&path.join(file)), 0o600, "{file}");
+        }
+        assert!(folder.credential_key().unwrap().is_some());
+        let lock = folder.lock().unwrap();
+        assert!(lock.is_some() && folder.lock().unwrap().is_none());
+        drop(lock);
+        assert!(folder.lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = NodeFolder::create(data.path()).unwrap();
+        fs::write(data.path().join(NODE), "{ cut").unwrap();
+        let fault = folder.state().unwrap_err();
+        assert_eq!(fault.code, "SystemErrorState");
+        assert!(fault.message.contains("node.json is damaged"), "{}", fault.message);
+    }
+}

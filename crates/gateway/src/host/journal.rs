@@ -82,3 +82,32 @@ impl Journal {
         self.0.join(format!("{safe}.json"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_held_is_given_back_and_what_ended_is_reported() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = NodeFolder::create(data.path()).unwrap();
+        let journal = Journal::new(&folder);
+        let held = Entry { version: 1, job_id: JobId::new("a"), epoch: Epoch(3), taken: "1".into(), finish: None };
+        write_json(&journal.path(&held.job_id), &held).unwrap();
+        let finish =
+            FinishRequest { job_id: JobId::new("b"), epoch: Epoch(4), outcome: Outcome::Cancelled, progress: None };
+        journal.end(&finish, "2".into()).unwrap();
+        std::fs::write(folder.journal().join("c.json"), b"{ cut").unwrap();
+
+        let reports: Vec<FinishRequest> = journal.entries().into_iter().map(Entry::report).collect();
+        assert_eq!(reports.len(), 2);
+        assert!(matches!(&reports[0].outcome, Outcome::Released { fault } if fault.code == "SystemErrorAborted"));
+        assert_eq!((reports[0].epoch, &reports[1]), (Epoch(3), &finish));
+
+        journal.forget(&held.job_id).unwrap();
+        journal.forget(&held.job_id).unwrap();
+        assert_eq!(journal.entries().len(), 1);
+        // An id is never a way out of the folder.
+        assert!(journal.path(&JobId::new("../../etc/passwd")).starts_with(folder.journal()));
+    }
+}

@@ -213,3 +213,72 @@ pub(crate) fn hide_memory() {
 /// Keeps other processes of the same user from reading this one's memory; only Linux offers it.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn hide_memory() {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> WorkerProgram {
+        WorkerProgram { path: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] }
+    }
+
+    #[tokio::test]
+    async fn messages_go_both_ways_and_a_killed_worker_has_no_last_word() {
+        let spawner = Spawner::start().unwrap();
+        let script = r#"read line; echo '{"say":"probed","detail":"heard"}'; exec sleep 1000"#;
+        let mut worker = spawner.spawn(&shell(script)).await.unwrap();
+        worker.say(&ToWorker::Cancel).await;
+        assert_eq!(worker.next().await, Some(FromWorker::Probed { detail: "heard".into() }));
+        worker.kill();
+        assert_eq!(worker.next().await, None);
+        let ended = worker.ended(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(ended.to_string(), "signal: 9 (SIGKILL)");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_talks_nonsense_is_not_believed() {
+        let spawner = Spawner::start().unwrap();
+        for script in ["echo hello", "printf '{\"say\":\"mayCommit\"}'", "head -c 100000 /dev/zero"] {
+            let mut worker = spawner.spawn(&shell(script)).await.unwrap();
+            assert_eq!(worker.next().await, None, "{script}");
+        }
+    }
+
+    /// The host of this test is this test again, in a process of its own: it starts a worker, says its process id, and
+    /// is killed the hard way.
+    #[tokio::test]
+    async fn a_worker_dies_with_its_host() {
+        if dmg_ambient::environment("DMG_TEST_BE_HOST").is_some() {
+            let spawner = Spawner::start().unwrap();
+            let script = r#"echo '{"say":"probed","detail":"'$$'"}'; exec sleep 1000"#;
+            let mut worker = spawner.spawn(&shell(script)).await.unwrap();
+            let Some(FromWorker::Probed { detail }) = worker.next().await else { panic!("no word from the worker") };
+            println!("\nworker {detail}");
+            std::future::pending::<()>().await;
+        }
+        let mut host = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "host::process::tests::a_worker_dies_with_its_host", "--nocapture"])
+            .env("DMG_TEST_BE_HOST", "1")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
+        let worker = loop {
+            let line = lines.next_line().await.unwrap().expect("the host says its worker's process id");
+            if let Some(id) = line.strip_prefix("worker ") {
+                break format!("/proc/{id}/cmdline");
+            }
+        };
+        let runs = || std::fs::read(&worker).is_ok_and(|text| String::from_utf8_lossy(&text).contains("sleep"));
+        assert!(tokio::fs::try_exists(&worker).await.unwrap(), "the worker never ran");
+        host.start_kill().unwrap();
+        host.wait().await.unwrap();
+        let ambient = dmg_ambient::Ambient::real();
+        let deadline = ambient.uptime() + Duration::from_secs(5);
+        while runs() {
+            assert!(ambient.uptime() < deadline, "the worker outlived its host");
+            ambient.sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

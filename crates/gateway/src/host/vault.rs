@@ -79,3 +79,64 @@ fn open(key: &CredentialKey, factory: &FactoryId, store: &mut StoreRef) -> Resul
         ..fault
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dmg_protocol::job::ProbeJob;
+    use dmg_seal::{CredentialKey, seal};
+
+    fn probe(host: &str, linked_service: &str, envelope: &str) -> Job {
+        let settings = serde_json::json!({ "host": host, "port": 5432, "database": "sales", "user": "etl" });
+        let serde_json::Value::Object(settings) = settings else { unreachable!("it is an object") };
+        Job::Probe(Box::new(ProbeJob {
+            store: StoreRef {
+                store: "postgres".into(),
+                linked_service: Some(linked_service.into()),
+                settings,
+                envelope: Some(envelope.into()),
+                binding: [("host".to_owned(), "db1".to_owned())].into(),
+            },
+        }))
+    }
+
+    #[test]
+    fn a_credential_opens_for_its_target_only() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = NodeFolder::create(data.path()).unwrap();
+        let vault = Vault::new(folder.clone());
+        let factory = FactoryId::new("f1");
+        let fault = vault.open_job(&factory, &mut probe("db1", "Sales", "x")).err().unwrap();
+        assert_eq!(fault.code, "UserErrorCertificateLost");
+
+        let key = CredentialKey::generate("g");
+        folder.save_credential_key(&key).unwrap();
+        let Job::Probe(job) = probe("db1", "Sales", "") else { unreachable!("it is a probe") };
+        let bound = dmg_protocol::binding("f1", "Sales", "postgres", &job.store.settings);
+        let secrets = [("password".to_owned(), Secret::from("p"))].into_iter().collect();
+        let sealed = seal(&[key.certificate().clone()], &bound, &secrets).unwrap();
+
+        let mut job = probe("db1", "Sales", &sealed);
+        let opened = vault.open_job(&factory, &mut job).unwrap();
+        assert_eq!(opened.source.get("password").unwrap().expose(), "p");
+        assert!(!serde_json::to_string(&job).unwrap().contains(&sealed), "the worker needs no envelope");
+
+        // The job may claim any binding; only its settings count.
+        let fault = vault.open_job(&factory, &mut probe("db2", "Sales", &sealed)).err().unwrap();
+        assert_eq!(fault.code, "UserErrorCredentialBound");
+        assert_eq!(
+            fault.message,
+            "The credential of linked service \"Sales\" cannot be used. The credential is not for this target (host: \
+             sealed for \"db1\", asked for \"db2\")."
+        );
+        for (factory, linked_service) in [("f1", "Other"), ("f2", "Sales")] {
+            let mut job = probe("db1", linked_service, &sealed);
+            let fault = vault.open_job(&FactoryId::new(factory), &mut job).err().unwrap();
+            assert_eq!(fault.code, "UserErrorCredentialBound");
+        }
+        // Another certificate is noticed without a restart.
+        folder.save_credential_key(&CredentialKey::generate("other")).unwrap();
+        let fault = vault.open_job(&factory, &mut probe("db1", "Sales", &sealed)).err().unwrap();
+        assert_eq!(fault.code, "UserErrorCertificateLost");
+    }
+}
