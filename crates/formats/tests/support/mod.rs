@@ -1,8 +1,6 @@
 //! What the tests of all formats need: bytes in memory as a file, one column of every kind, and the way through a
 //! format and back. Nothing here knows a particular format.
 
-#![allow(dead_code, reason = "each test program uses its own share")]
-
 use std::ops::Range;
 use std::sync::Arc;
 
