@@ -81,7 +81,7 @@ pub(crate) async fn report(node: &Node, finish: &FinishRequest) {
         node.ambient.sleep(pause(&node.ambient, attempt)).await;
         attempt += 1;
     }
-    if let Err(fault) = node.journal.forget(&finish.job_id) {
+    if let Err(fault) = node.journal.forget(&finish.job_id, finish.epoch) {
         tracing::error!(job = %finish.job_id, "the journal cannot be cleaned: {fault}");
     }
 }
@@ -169,6 +169,10 @@ impl Conversation<'_> {
         let wanted = *stop.borrow_and_update();
         self.wants_stop(wanted).await;
         loop {
+            if self.answer.is_some() {
+                // It waits for the service's word on its commit, however long the service is away.
+                heard = self.node.ambient.uptime();
+            }
             let silence = (heard + SILENCE_MOST).saturating_sub(self.node.ambient.uptime());
             let patience = self.deadline.map_or(silence, |at| at.saturating_sub(self.node.ambient.uptime()));
             tokio::select! {

@@ -49,18 +49,19 @@ impl Journal {
     /// Notes a job before anything is done for it.
     pub(crate) fn begin(&self, grant: &JobGrant, taken: String) -> Result<(), Fault> {
         let (job_id, epoch) = (grant.job_id.clone(), grant.attempt.epoch);
-        write_json(&self.path(&job_id), &Entry { version: 1, job_id, epoch, taken, finish: None })
+        write_json(&self.path(&job_id, epoch), &Entry { version: 1, job_id, epoch, taken, finish: None })
     }
 
     /// Notes how a job ended before it is reported.
     pub(crate) fn end(&self, finish: &FinishRequest, taken: String) -> Result<(), Fault> {
         let (job_id, epoch) = (finish.job_id.clone(), finish.epoch);
-        write_json(&self.path(&job_id), &Entry { version: 1, job_id, epoch, taken, finish: Some(finish.clone()) })
+        let entry = Entry { version: 1, job_id, epoch, taken, finish: Some(finish.clone()) };
+        write_json(&self.path(&entry.job_id, epoch), &entry)
     }
 
     /// Forgets a job whose end was reported.
-    pub(crate) fn forget(&self, job: &JobId) -> Result<(), Fault> {
-        remove(&self.path(job))
+    pub(crate) fn forget(&self, job: &JobId, epoch: Epoch) -> Result<(), Fault> {
+        remove(&self.path(job, epoch))
     }
 
     /// All entries. A file that is cut or foreign is passed over: its lease runs out by itself.
@@ -76,10 +77,11 @@ impl Journal {
         entries
     }
 
-    fn path(&self, job: &JobId) -> PathBuf {
+    /// The epoch is part of the name: a job may come back under a new one before the old one is forgotten.
+    fn path(&self, job: &JobId, epoch: Epoch) -> PathBuf {
         // Job ids come from the service; only harmless characters become part of a file name.
         let safe: String = job.as_str().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(100).collect();
-        self.0.join(format!("{safe}.json"))
+        self.0.join(format!("{safe}.{epoch}.json"))
     }
 }
 
@@ -93,7 +95,7 @@ mod tests {
         let folder = NodeFolder::create(data.path()).unwrap();
         let journal = Journal::new(&folder);
         let held = Entry { version: 1, job_id: JobId::new("a"), epoch: Epoch(3), taken: "1".into(), finish: None };
-        write_json(&journal.path(&held.job_id), &held).unwrap();
+        write_json(&journal.path(&held.job_id, held.epoch), &held).unwrap();
         let finish =
             FinishRequest { job_id: JobId::new("b"), epoch: Epoch(4), outcome: Outcome::Cancelled, progress: None };
         journal.end(&finish, "2".into()).unwrap();
@@ -104,10 +106,10 @@ mod tests {
         assert!(matches!(&reports[0].outcome, Outcome::Released { fault } if fault.code == "SystemErrorAborted"));
         assert_eq!((reports[0].epoch, &reports[1]), (Epoch(3), &finish));
 
-        journal.forget(&held.job_id).unwrap();
-        journal.forget(&held.job_id).unwrap();
+        journal.forget(&held.job_id, held.epoch).unwrap();
+        journal.forget(&held.job_id, held.epoch).unwrap();
         assert_eq!(journal.entries().len(), 1);
         // An id is never a way out of the folder.
-        assert!(journal.path(&JobId::new("../../etc/passwd")).starts_with(folder.journal()));
+        assert!(journal.path(&JobId::new("../../etc/passwd"), Epoch(1)).starts_with(folder.journal()));
     }
 }

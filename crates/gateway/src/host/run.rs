@@ -10,7 +10,7 @@ use dmg_ambient::{Ambient, TaskGroup};
 use dmg_protocol::channel::{
     Hints, JobGrant, NodeStatus, POLL, POLL_SECONDS, PollRequest, TAKE, TakeAnswer, TakeRequest,
 };
-use dmg_protocol::{CommandId, Fault, JobId, Signed};
+use dmg_protocol::{CommandId, Epoch, Fault, JobId, Signed};
 use dmg_seal::open_signed;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -82,8 +82,9 @@ pub async fn run_with(
 struct Host {
     node: Arc<Node>,
     folder: NodeFolder,
-    tasks: TaskGroup<JobId>,
-    stops: BTreeMap<JobId, watch::Sender<Stop>>,
+    tasks: TaskGroup<(JobId, Epoch)>,
+    /// Jobs that run, or whose end is not reported yet.
+    stops: BTreeMap<(JobId, Epoch), watch::Sender<Stop>>,
     limit: u32,
     connected: bool,
 }
@@ -116,11 +117,11 @@ impl Host {
         for entry in self.node.journal.entries() {
             let node = Arc::clone(&self.node);
             let (stop, _) = watch::channel(Stop::No);
-            self.stops.insert(entry.job_id.clone(), stop);
+            self.stops.insert((entry.job_id.clone(), entry.epoch), stop);
             self.tasks.spawn(async move {
                 let finish = entry.report();
                 job::report(&node, &finish).await;
-                finish.job_id
+                (finish.job_id, finish.epoch)
             });
         }
     }
@@ -170,7 +171,7 @@ impl Host {
         let thumbprint = self.node.vault.thumbprint()?;
         let load = self.node.meter.read(&self.node.ambient);
         let status = NodeStatus {
-            running: self.stops.keys().cloned().collect(),
+            running: self.stops.keys().map(|(job, _)| job.clone()).collect(),
             concurrent_jobs_limit: self.limit,
             max_concurrent_jobs: jobs_limit() * 2,
             available_memory_mib: load.available_memory_mib,
@@ -197,10 +198,8 @@ impl Host {
         if let Some(limit) = hints.concurrent_jobs_limit {
             self.limit = limit.max(1);
         }
-        for job in &hints.cancel {
-            if let Some(stop) = self.stops.get(job) {
-                stop.send_if_modified(|stop| std::mem::replace(stop, Stop::Cancel) != Stop::Cancel);
-            }
+        for (_, stop) in self.stops.iter().filter(|((job, _), _)| hints.cancel.contains(job)) {
+            stop.send_if_modified(|stop| std::mem::replace(stop, Stop::Cancel) != Stop::Cancel);
         }
         self.reap();
         let mut took = false;
@@ -208,7 +207,10 @@ impl Host {
             let Some(grant) = self.take().await? else { break };
             took = true;
             let (stop, wanted) = watch::channel(Stop::No);
-            let (node, id) = (Arc::clone(&self.node), grant.job_id.clone());
+            let (node, id) = (Arc::clone(&self.node), (grant.job_id.clone(), grant.attempt.epoch));
+            for (_, earlier) in self.stops.iter().filter(|((job, _), _)| *job == id.0) {
+                earlier.send_replace(Stop::LeaseLost);
+            }
             self.stops.insert(id.clone(), stop);
             self.tasks.spawn(async move {
                 job::run(node, grant, wanted).await;
@@ -252,7 +254,8 @@ impl Host {
         if grant.factory_id != self.node.record.factory_id || grant.attempt.namespace != grant.factory_id.as_str() {
             return wrong("it belongs to another factory");
         }
-        if self.stops.contains_key(&grant.job_id) {
+        let newest = self.stops.keys().filter(|(job, _)| *job == grant.job_id).map(|(_, epoch)| *epoch).max();
+        if newest.is_some_and(|epoch| epoch >= grant.attempt.epoch) {
             return wrong("it is already running here");
         }
         Ok(Some(grant))
