@@ -52,17 +52,21 @@ struct Plant {
 impl Plant {
     fn batch(&self, batch: &RecordBatch) -> RecordBatch {
         let before = self.rows_seen.fetch_add(batch.num_rows() as u64, Ordering::SeqCst);
-        let here = |row: u64| (row >= before && row < before + batch.num_rows() as u64).then(|| (row - before) as usize);
+        let here =
+            |row: u64| (row >= before && row < before + batch.num_rows() as u64).then(|| (row - before) as usize);
         let take = |indices: Vec<u32>| {
             let indices = UInt32Array::from(indices);
-            let columns = batch.columns().iter().map(|column| arrow_select::take::take(column, &indices, None).expect("take"));
+            let columns =
+                batch.columns().iter().map(|column| arrow_select::take::take(column, &indices, None).expect("take"));
             RecordBatch::try_new(batch.schema(), columns.collect()).expect("same schema")
         };
         let all = 0..batch.num_rows() as u32;
         let changed = match self.fault {
             Fault4Test::Drop { row } => here(row).map(|at| take(all.filter(|i| *i != at as u32).collect())),
             Fault4Test::Double { row } => here(row).map(|at| take(all.chain([at as u32]).collect())),
-            Fault4Test::Cell { column, row } => here(row).map(|at| replace(batch, column, change(batch.column(column), at))),
+            Fault4Test::Cell { column, row } => {
+                here(row).map(|at| replace(batch, column, change(batch.column(column), at)))
+            }
             Fault4Test::SwapValues { column, row } => here(row).and_then(|at| swap(batch, column, at)),
             Fault4Test::None | Fault4Test::FlipStoredBit { .. } => None,
         };
@@ -172,7 +176,12 @@ impl ByteStoreConnector for PlantedConnector {
         real_files().validate(settings)
     }
 
-    async fn open(&self, settings: &Map<String, Value>, secrets: &Secrets, session: Session) -> Result<Arc<dyn ByteStore>> {
+    async fn open(
+        &self,
+        settings: &Map<String, Value>,
+        secrets: &Secrets,
+        session: Session,
+    ) -> Result<Arc<dyn ByteStore>> {
         let inner = real_files().open(settings, secrets, session).await?;
         Ok(Arc::new(PlantedStore { inner, plant: self.0.clone() }))
     }
@@ -213,7 +222,13 @@ impl ByteStore for PlantedStore {
     async fn sweep(&self, path: &str, attempt: &Attempt) -> Result<()> {
         self.inner.sweep(path, attempt).await
     }
-    async fn stage(&self, path: &str, attempt: &Attempt, condition: Condition, budget: usize) -> Result<Box<dyn StagedFile>> {
+    async fn stage(
+        &self,
+        path: &str,
+        attempt: &Attempt,
+        condition: Condition,
+        budget: usize,
+    ) -> Result<Box<dyn StagedFile>> {
         let inner = self.inner.stage(path, attempt, condition, budget).await?;
         Ok(Box::new(PlantedFile { inner, plant: self.plant.clone() }))
     }
@@ -271,7 +286,13 @@ impl Format for PlantedFormat {
     async fn inspect(&self, file: Arc<dyn RangeReader>, declared: &[DeclaredColumn]) -> Result<FileShape> {
         self.inner.inspect(file, declared).await
     }
-    async fn read(&self, file: Arc<dyn RangeReader>, shape: &FileShape, part: &PartPlan, limits: BatchLimits) -> Result<BatchStream> {
+    async fn read(
+        &self,
+        file: Arc<dyn RangeReader>,
+        shape: &FileShape,
+        part: &PartPlan,
+        limits: BatchLimits,
+    ) -> Result<BatchStream> {
         self.inner.read(file, shape, part, limits).await
     }
     fn decode(&self, columns: &[Column], fragment: &Fragment) -> Result<Vec<RecordBatch>> {
@@ -370,7 +391,12 @@ fn write_source(folder: &Path, ambient: &Ambient) {
     std::fs::write(folder.join("source.csv"), text).expect("source file");
 }
 
-async fn copy(folder: &Path, target: &str, fault: Fault4Test, number: u64) -> (bool, std::result::Result<Receipt, Fault>) {
+async fn copy(
+    folder: &Path,
+    target: &str,
+    fault: Fault4Test,
+    number: u64,
+) -> (bool, std::result::Result<Receipt, Fault>) {
     let plant = Arc::new(Plant {
         fault,
         rows_seen: AtomicU64::new(0),
@@ -460,6 +486,7 @@ async fn two_hundred_planted_faults_are_found_and_two_hundred_clean_copies_pass(
     }
     println!("planted faults found: {found} of 200; clean runs without alarm: {clean} of 200");
     assert_eq!((found, clean), (200, 200));
-    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("folder").map(|entry| entry.expect("entry").file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("folder").map(|entry| entry.expect("entry").file_name()).collect();
     assert_eq!(left.len(), 3, "no staging left behind: {left:?}");
 }
