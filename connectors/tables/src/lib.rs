@@ -1,1 +1,16 @@
-//! Skeleton.
+//! Table stores: one folder each, and the one list of them. Nothing here knows file formats, the engine or the
+//! service.
+
+mod postgres;
+mod settings;
+mod sqlite;
+
+use dmg_connector::TableConnector;
+
+/// All table stores. A new one is a folder and a line here.
+pub const STORES: &[&dyn TableConnector] = &[&postgres::Postgres, &sqlite::Sqlite];
+
+/// The store of that connector name.
+pub fn store(name: &str) -> Option<&'static dyn TableConnector> {
+    STORES.iter().copied().find(|store| store.descriptor().name == name)
+}

@@ -1,0 +1,97 @@
+//! PostgreSQL, tables and queries, as source and sink. Special is that all parts of a copy read one exported
+//! snapshot, and that rows come by binary COPY straight into Arrow columns, over a small protocol client of our own:
+//! a driver's per-row work would cost more than the decoding. It does not follow changes and does not alter tables.
+
+mod catalog;
+mod client;
+mod commit;
+mod connect;
+mod decode;
+mod encode;
+mod errors;
+mod hold;
+mod numeric;
+mod read;
+mod settings;
+mod tls;
+mod types;
+mod wire;
+mod write;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dmg_connector::{Result, Session, Sink, SinkRequest, Source, TableConnection, TableConnector};
+use dmg_protocol::Secrets;
+use dmg_protocol::catalog::{Capability, StoreDescriptor};
+use dmg_protocol::job::StoreObject;
+use serde_json::{Map, Value};
+
+use settings::Server;
+
+/// What the catalog says of PostgreSQL.
+static DESCRIPTOR: StoreDescriptor = StoreDescriptor {
+    name: "postgres",
+    title: "PostgreSQL",
+    family: "tables",
+    v1_types: &["OnPremisesPostgreSql"],
+    v2_types: &["PostgreSql", "PostgreSqlV2", "AzurePostgreSql"],
+    settings: settings::SETTINGS,
+    capabilities: &[
+        Capability::ReadTable,
+        Capability::ReadQuery,
+        Capability::ReadParts,
+        Capability::WriteAppend,
+        Capability::WriteOverwrite,
+        Capability::CreateTable,
+        Capability::ReadStaged,
+        Capability::ReadBack,
+        Capability::Probe,
+    ],
+};
+
+/// The connector.
+pub(crate) struct Postgres;
+
+#[async_trait]
+impl TableConnector for Postgres {
+    fn descriptor(&self) -> &'static StoreDescriptor {
+        &DESCRIPTOR
+    }
+
+    fn validate(&self, settings: &Map<String, Value>) -> Result<()> {
+        let session = Session::new(dmg_ambient::Ambient::real(), "dmg/validate");
+        Server::new(settings, &Secrets::none(), session).map(drop)
+    }
+
+    async fn open(
+        &self,
+        settings: &Map<String, Value>,
+        secrets: &Secrets,
+        session: Session,
+    ) -> Result<Arc<dyn TableConnection>> {
+        let server = Server::new(settings, secrets, session)?;
+        Ok(Arc::new(Connection { server }))
+    }
+}
+
+/// A server that was named; sessions are opened as they are needed.
+struct Connection {
+    server: Arc<Server>,
+}
+
+#[async_trait]
+impl TableConnection for Connection {
+    async fn probe(&self) -> Result<String> {
+        let client = connect::connect(&self.server).await?;
+        Ok(format!("PostgreSQL {}", client.version_text))
+    }
+
+    async fn source(&self, object: &StoreObject, lanes: usize, rows_per_part: u64) -> Result<Box<dyn Source>> {
+        Ok(Box::new(read::PostgresSource::open(self.server.clone(), object, lanes, rows_per_part).await?))
+    }
+
+    async fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(write::PostgresSink::open(self.server.clone(), request).await?))
+    }
+}
