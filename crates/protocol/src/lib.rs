@@ -12,6 +12,7 @@ mod kind;
 pub mod names;
 mod plan;
 mod receipt;
+pub mod run;
 mod secret;
 pub mod worker;
 
