@@ -1,0 +1,210 @@
+//! A Copy activity becomes a copy job: source, sink, mapping and options. Members that would change what is copied
+//! and are not built yet are refused by name; members that only tune the original's speed are passed over.
+
+use dmg_protocol::job::{ColumnMapping, CopyJob, CopyOptions, Endpoint, FormatSpec, Job, StoreObject};
+use dmg_protocol::{Fault, ReceiptParties, VerifyLevel, WriteMode};
+use serde_json::Value;
+
+use super::dataset::{self, BoundDataset};
+use super::{Context, files, format, mapping, tables};
+use crate::Dialect;
+use crate::member::{get, items, present, text};
+
+/// Gateway and job of a Copy activity. The gateway is known even where the job is not.
+pub(super) fn bind(
+    context: &Context<'_>,
+    activity: &Value,
+    name: &str,
+    members: &Value,
+) -> (Option<String>, Result<Job, Fault>) {
+    let end = |side: &str| {
+        let reference = items(activity, side).first().ok_or_else(|| {
+            let message = format!("The activity \"{name}\" has no dataset in \"{side}\".");
+            Fault::new("UserErrorDocument", message)
+        })?;
+        dataset::bind(context, reference)
+    };
+    let (source, sink) = match (end("inputs"), end("outputs")) {
+        (Ok(source), Ok(sink)) => (source, sink),
+        (Err(fault), _) | (_, Err(fault)) => return (None, Err(fault)),
+    };
+    let gateway = match gateway(&source, &sink) {
+        Ok(gateway) => gateway,
+        Err(fault) => return (None, Err(fault)),
+    };
+    let parties = ReceiptParties {
+        factory: Some(context.factory.name.clone()),
+        gateway: gateway.clone(),
+        node: String::new(),
+        pipeline: Some(context.pipeline_name.to_owned()),
+        activity: Some(name.to_owned()),
+        pipeline_run: Some(context.run.run_id.clone()),
+    };
+    let job = job(context.dialect, source, sink, members, parties);
+    (gateway, job.map(|job| Job::Copy(Box::new(job))))
+}
+
+/// The gateway of either side; two different ones cannot both run the copy.
+fn gateway(source: &BoundDataset, sink: &BoundDataset) -> Result<Option<String>, Fault> {
+    match (&source.gateway, &sink.gateway) {
+        (Some(one), Some(other)) if !one.eq_ignore_ascii_case(other) => {
+            let message = format!(
+                "The source is reached by gateway \"{one}\", the sink by gateway \"{other}\"; one copy runs on one gateway."
+            );
+            Err(Fault::new("UserErrorNotSupported", message)
+                .remedy("Copy in two steps, through a store that both can reach."))
+        }
+        (one, other) => Ok(other.clone().or_else(|| one.clone())),
+    }
+}
+
+fn job(
+    dialect: Dialect,
+    source: BoundDataset,
+    sink: BoundDataset,
+    members: &Value,
+    parties: ReceiptParties,
+) -> Result<CopyJob, Fault> {
+    refuse_options(members)?;
+    let end = |name: &str| {
+        let message = format!("The copy has no {name}.");
+        present(members, name).ok_or_else(|| Fault::new("UserErrorDocument", message))
+    };
+    let (source_members, sink_members) = (end("source")?, end("sink")?);
+    let mut options = options(members)?;
+
+    let source_object = if tables::serves(&source.store.store) {
+        tables::source(&source, source_members)?
+    } else {
+        files::source(dialect, &source, source_members)?
+    };
+    let sink_object = if tables::serves(&sink.store.store) {
+        tables::sink(&sink, sink_members, &mut options)?
+    } else {
+        // Files that exist are replaced, as in the original.
+        options.mode = WriteMode::Overwrite;
+        files::sink(&sink, sink_members, &source_object)?
+    };
+    let (source_format, sink_format) =
+        formats(&source, &sink, (&source_object, &sink_object), source_members, sink_members)?;
+
+    let declared = match &source_format {
+        Some(FormatSpec::Text(_)) => mapping::declared(&source)?,
+        _ => Vec::new(),
+    };
+    let mut lines = mapping::of(present(members, "translator"), &declared)?;
+    if lines.is_empty() && dialect == Dialect::V1 && matches!(source_object, StoreObject::Table { .. }) {
+        lines = structure_only(&source);
+    }
+    mapping::no_doubles(&lines)?;
+    Ok(CopyJob {
+        parties,
+        source: Endpoint { store: source.store, object: source_object, format: source_format, declared },
+        sink: Endpoint { store: sink.store, object: sink_object, format: sink_format, declared: Vec::new() },
+        mapping: lines,
+        options,
+    })
+}
+
+/// The formats of both ends, with what source and sink say about them; tables have none.
+fn formats(
+    source: &BoundDataset,
+    sink: &BoundDataset,
+    (from, to): (&StoreObject, &StoreObject),
+    source_members: &Value,
+    sink_members: &Value,
+) -> Result<(Option<FormatSpec>, Option<FormatSpec>), Fault> {
+    let is_file = |object: &StoreObject| matches!(object, StoreObject::Files { .. });
+    let mut source_format = if is_file(from) { format::of(source)? } else { None };
+    let mut sink_format = if is_file(to) { format::of(sink)? } else { None };
+    if is_file(to) && sink_format.is_none() {
+        sink_format = Some(format::fallback(from, source_format.as_ref())?);
+    }
+    if is_file(from) && source_format.is_none() {
+        source_format = Some(FormatSpec::Text(dmg_protocol::job::TextFormat::default()));
+    }
+    if let Some(format) = &mut source_format {
+        format::adjust(format, Some(source_members), None)?;
+    }
+    if let Some(format) = &mut sink_format {
+        format::adjust(format, None, Some(sink_members))?;
+    }
+    Ok((source_format, sink_format))
+}
+
+/// Version 1 reads from a table only the columns its structure names.
+fn structure_only(source: &BoundDataset) -> Vec<ColumnMapping> {
+    let names = source.columns.as_array().into_iter().flatten().filter_map(|column| text(column, "name"));
+    names.map(|name| ColumnMapping { source: name.to_owned(), sink: name.to_owned() }).collect()
+}
+
+/// Parallelism, proof and what may be lossy. `verifyLevel` and `allowLossy` are members of ours.
+fn options(members: &Value) -> Result<CopyOptions, Fault> {
+    let mut options = CopyOptions::default();
+    if let Some(value) = present(members, "parallelCopies") {
+        let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
+        let number = number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number >= 1);
+        let message = || format!("\"parallelCopies\" is a whole number from 1 on, not {value}.");
+        options.parallel = Some(number.ok_or_else(|| Fault::new("UserErrorDocument", message()))?);
+    }
+    if let Some(level) = text(members, "verifyLevel") {
+        options.verify = match level.to_ascii_lowercase().as_str() {
+            "none" => VerifyLevel::None,
+            "counts" => VerifyLevel::Counts,
+            "transferred" => VerifyLevel::Transferred,
+            "full" => VerifyLevel::Full,
+            _ => {
+                let message = format!("\"{level}\" is not a verify level.");
+                return Err(Fault::new("UserErrorDocument", message).remedy("Use none, counts, transferred or full."));
+            }
+        };
+    }
+    if get(members, "validateDataConsistency") == Some(&Value::Bool(true)) {
+        options.verify = options.verify.max(VerifyLevel::Transferred);
+    }
+    let lossy = items(members, "allowLossy").iter().filter_map(Value::as_str);
+    options.allow_lossy = lossy.map(str::to_owned).collect();
+    Ok(options)
+}
+
+/// Options whose absence would change the result.
+fn refuse_options(members: &Value) -> Result<(), Fault> {
+    let yes = |value: &Value, name: &str| get(value, name) == Some(&Value::Bool(true));
+    for member in ["enableStaging", "enableSkipIncompatibleRow"] {
+        if yes(members, member) {
+            return Err(refuse_member("copy", member));
+        }
+    }
+    for member in ["logStorageSettings", "redirectIncompatibleRowSettings"] {
+        if present(members, member).is_some() {
+            return Err(refuse_member("copy", member));
+        }
+    }
+    if get(members, "logSettings").is_some_and(|settings| yes(settings, "enableCopyActivityLog")) {
+        return Err(refuse_member("copy", "logSettings"));
+    }
+    let skip = get(members, "skipErrorFile").and_then(Value::as_object);
+    if skip.is_some_and(|skip| skip.values().any(|value| *value == Value::Bool(true))) {
+        return Err(refuse_member("copy", "skipErrorFile"));
+    }
+    if !items(members, "preserve").is_empty() {
+        return Err(refuse_member("copy", "preserve"));
+    }
+    Ok(())
+}
+
+/// A member that is understood but not built yet.
+pub(super) fn refuse_member(place: &str, member: &str) -> Fault {
+    Fault::new("UserErrorNotSupported", format!("In the {place}, {member} is not supported yet."))
+        .remedy("Leave it out; docs/support.md says what works today.")
+}
+
+/// A source or sink of a type that does not belong to the dataset.
+pub(super) fn wrong_type(side: &str, name: &str, dataset: &BoundDataset) -> Fault {
+    let store = dataset.store.linked_service.as_deref().unwrap_or_default();
+    let message = format!(
+        "The {side} of type {name} does not fit the dataset \"{}\" of type {} on linked service \"{store}\".",
+        dataset.name, dataset.type_name
+    );
+    Fault::new("UserErrorDocument", message).remedy(format!("Choose the {side} type that belongs to the dataset."))
+}

@@ -1,0 +1,61 @@
+//! Checks of linked services.
+
+use serde_json::Value;
+
+use super::{known_type, object, reference, required};
+use crate::expression::has_expression;
+use crate::member::present;
+use crate::store::{Members, settings};
+use crate::{Dialect, Finding, types};
+
+pub(super) fn check(dialect: Dialect, name: &str, properties: &Value, findings: &mut Vec<Finding>) {
+    let known = known_type(properties, "linked service", dialect, types::linked_service, findings);
+    if dialect == Dialect::V2
+        && let Some(via) = present(properties, "connectVia")
+    {
+        reference(via, "IntegrationRuntimeReference", "$.properties.connectVia", findings);
+    }
+    let path = "$.properties.typeProperties";
+    let Some(members) = object(properties, "typeProperties", "$.properties", findings) else {
+        if present(properties, "typeProperties").is_none() {
+            findings.push(Finding::error(path, "The object \"typeProperties\" is missing."));
+        }
+        return;
+    };
+    let Some(known) = known else { return };
+    let before = findings.len();
+    required(members, known.required, path, findings);
+    let complete = findings.len() == before;
+    for name in known.expected {
+        if present(members, name).is_none() && !asked(known.required, name) {
+            let message = format!("The contract of {} asks for \"{name}\"; it is not needed here.", known.name);
+            findings.push(Finding::warning(format!("{path}.{name}"), message));
+        }
+    }
+    if dialect == Dialect::V1
+        && types::needs_gateway(known.name)
+        && !present(members, "gatewayName").is_none_or(Value::is_string)
+    {
+        findings.push(Finding::error(format!("{path}.gatewayName"), "The member \"gatewayName\" must be a text."));
+    }
+    let Some(connector) = types::connector(dialect, known.name) else {
+        let message = format!("{} is stored, but no copy can use it until its connector is built.", known.name);
+        findings.push(Finding::warning("$.properties.type", message));
+        return;
+    };
+    if !complete || dialect == Dialect::V2 && has_expression(members) {
+        return;
+    }
+    if let Err(fault) = settings(connector, name, &Members::of(members)) {
+        findings.push(if fault.code == "UserErrorNotSupported" {
+            Finding::warning(path, fault.message)
+        } else {
+            Finding::error(path, fault.message)
+        });
+    }
+}
+
+/// Whether a required alternative already covers the member.
+fn asked(required: &[&str], name: &str) -> bool {
+    required.iter().any(|names| names.split('|').any(|known| known == name))
+}
