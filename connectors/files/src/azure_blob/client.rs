@@ -72,7 +72,7 @@ impl Blob {
         let (Ok(Some(etag)), Ok(Some(size))) = (answer.etag(), answer.content_length()) else {
             return Err(strange(&doing, "it names neither size nor ETag").into());
         };
-        let stamp = stamp(&etag.to_string());
+        let stamp = stamp(etag.as_ref());
         let mark = mark_of(&answer.metadata().unwrap_or_default(), &stamp);
         Ok(Some(Seen { entry: FileEntry { path: self.path.clone(), size, stamp }, mark }))
     }
@@ -228,7 +228,7 @@ impl Account {
                 continue;
             }
             let path = if self.target.container.is_some() { blob } else { format!("{container}/{blob}") };
-            found.push(FileEntry { path, size, stamp: stamp(&etag.to_string()) });
+            found.push(FileEntry { path, size, stamp: stamp(etag.as_ref()) });
             if found.len() > LISTED_MAX {
                 let message =
                     format!("The folder \"{folder}\" in {} holds more than {LISTED_MAX} blobs.", self.label());

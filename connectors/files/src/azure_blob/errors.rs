@@ -107,8 +107,7 @@ fn answered(status: u16, code: &str, doing: &Doing) -> Fault {
         (404, _) => Fault::new("UserErrorContainerMissing", format!("There is no {what} in {store}.")),
         (
             403,
-            "AuthorizationFailure"
-            | "AuthorizationPermissionMismatch"
+            "AuthorizationPermissionMismatch"
             | "AuthorizationResourceTypeMismatch"
             | "AuthorizationServiceMismatch"
             | "AuthorizationProtocolMismatch"
@@ -118,7 +117,7 @@ fn answered(status: u16, code: &str, doing: &Doing) -> Fault {
             .remedy(format!("Use a shared access signature or a key that may {action} it, from this machine's address.")),
         (401 | 403, _) => {
             Fault::new("UserErrorLoginRefused", format!("{store} refused the log-in ({code})."))
-                .remedy("Correct the account key or the shared access signature of the linked service; check that it has not expired and that this machine's clock is right.")
+                .remedy("Correct the account key or the shared access signature of the linked service; check that it has not expired, that this machine's clock is right, and that the network rules of the account let this machine in.")
         }
         (409 | 412, "LeaseIdMissing" | "LeaseNotPresentWithBlobOperation" | "LeaseAlreadyPresent") => {
             Fault::new("StoreErrorConflict", format!("The {what} in {store} is leased by another program."))

@@ -240,7 +240,7 @@ impl StagedFile for StagedBlob {
         match self.blob.client.block_blob_client().commit_block_list(list, Some(options)).await {
             Ok(answer) => match answer.etag() {
                 Ok(Some(etag)) => Ok(Committed {
-                    mark: stamp(&etag.to_string()),
+                    mark: stamp(etag.as_ref()),
                     rows: content.rows,
                     digest: content.digest.clone(),
                     epoch: attempt.epoch,

@@ -150,9 +150,7 @@ fn failed(error: reqwest::Error) -> azure_core::Error {
         if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
             broken = Broken::Garbage;
         }
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = cause.downcast_ref::<rustls::Error>().or_else(|| inner?.downcast_ref());
-        if let Some(tls) = tls {
+        if let Some(tls) = tls_error(cause) {
             // Garbage in place of a handshake is no certificate problem.
             broken = match tls {
                 rustls::Error::InvalidMessage(_) => Broken::Garbage,
@@ -166,4 +164,14 @@ fn failed(error: reqwest::Error) -> azure_core::Error {
         Broken::Lost | Broken::Garbage => azure_core::error::ErrorKind::Io,
     };
     azure_core::Error::with_error(kind, TransportError { broken, words }, "the request failed below HTTP")
+}
+
+/// The TLS failure inside an error, however often it was wrapped: an error of the standard library does not name what
+/// it wraps as its source.
+fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let mut error = error;
+    while let Some(wrapped) = error.downcast_ref::<std::io::Error>() {
+        error = wrapped.get_ref()?;
+    }
+    error.downcast_ref()
 }
