@@ -43,9 +43,8 @@ pub(crate) enum SecretName {
 }
 
 fn refuse(uri: &str, why: &str) -> Fault {
-    Fault::new("UserErrorSettings", format!("\"{uri}\" is no store that dmg copy knows: {why}.")).remedy(
-        "Write postgres://user@host:port/database, sqlite:FILE, file:PATH or azblob://account/container/path.",
-    )
+    Fault::new("UserErrorSettings", format!("\"{uri}\" is no store that dmg copy knows: {why}."))
+        .remedy("Write postgres://user@host:port/database, sqlite:FILE, file:PATH or azblob://account/container/path.")
 }
 
 /// Parses one end of a copy.
@@ -91,18 +90,30 @@ fn postgres(side: &Side) -> Result<Parsed, Fault> {
     for (name, value) in url.query_pairs() {
         match name.as_ref() {
             "sslmode" => settings.insert("sslMode".into(), json!(value)),
-            "connect_timeout" => settings.insert("connectTimeoutSeconds".into(), json!(value.parse::<u32>().unwrap_or(15))),
+            "connect_timeout" => {
+                settings.insert("connectTimeoutSeconds".into(), json!(value.parse::<u32>().unwrap_or(15)))
+            }
             "password" => return Err(Fault::new("UserErrorPasswordInUri", "The URI holds a password.")),
             other => return Err(refuse(&side.uri, &format!("the parameter \"{other}\" is unknown"))),
         };
     }
-    Ok(Parsed { store: reference("postgres", settings), object: table_or_query(side)?, format: None, secret: SecretName::Password })
+    Ok(Parsed {
+        store: reference("postgres", settings),
+        object: table_or_query(side)?,
+        format: None,
+        secret: SecretName::Password,
+    })
 }
 
 fn sqlite(side: &Side, rest: &str) -> Result<Parsed, Fault> {
     let path = absolute(rest, &side.uri)?;
     let settings = Map::from_iter([("path".to_owned(), json!(path))]);
-    Ok(Parsed { store: reference("sqlite", settings), object: table_or_query(side)?, format: None, secret: SecretName::None })
+    Ok(Parsed {
+        store: reference("sqlite", settings),
+        object: table_or_query(side)?,
+        format: None,
+        secret: SecretName::None,
+    })
 }
 
 fn table_or_query(side: &Side) -> Result<StoreObject, Fault> {
@@ -118,8 +129,10 @@ fn table_or_query(side: &Side) -> Result<StoreObject, Fault> {
             };
             Ok(StoreObject::Table { schema, table })
         }
-        (None, None) => Err(Fault::new("UserErrorSettings", format!("Nothing says which table of {} is meant.", side.uri))
-            .remedy("Add --table NAME or --query SQL right after its URI.")),
+        (None, None) => {
+            Err(Fault::new("UserErrorSettings", format!("Nothing says which table of {} is meant.", side.uri))
+                .remedy("Add --table NAME or --query SQL right after its URI."))
+        }
     }
 }
 
@@ -180,7 +193,8 @@ fn azblob(side: &Side, rest: &str) -> Result<Parsed, Fault> {
     if account.is_empty() || container.is_empty() {
         return Err(refuse(&side.uri, "account or container is missing"));
     }
-    let mut settings = Map::from_iter([("account".to_owned(), json!(account)), ("container".to_owned(), json!(container))]);
+    let mut settings =
+        Map::from_iter([("account".to_owned(), json!(account)), ("container".to_owned(), json!(container))]);
     if let Some(endpoint) = &side.endpoint {
         settings.insert("endpoint".into(), json!(endpoint));
     }
@@ -215,7 +229,9 @@ fn format(side: &Side, name: &str) -> Result<FormatSpec, Fault> {
         "tsv" | "tab" => TextFormat { column_delimiter: "\t".into(), ..TextFormat::lossless() },
         _ => {
             let message = format!("The format of \"{}\" cannot be told from its name.", side.uri);
-            return Err(Fault::new("UserErrorSettings", message).remedy("Add --format parquet or --format text after it."));
+            return Err(
+                Fault::new("UserErrorSettings", message).remedy("Add --format parquet or --format text after it.")
+            );
         }
     };
     if side.compression.is_some() {

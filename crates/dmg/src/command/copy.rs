@@ -219,7 +219,8 @@ fn job(arguments: &CopyArguments, source: Parsed, sink: Parsed) -> Result<CopyJo
 }
 
 fn machine() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "localhost".into(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "localhost".into(), |name| name.trim().to_owned())
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, Fault> {
@@ -248,8 +249,9 @@ fn secrets(parsed: &Parsed, file: Option<&PathBuf>, uri: &str) -> Result<Secrets
             Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())
         }
         None if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => {
-            let typed = rpassword::prompt_password(format!("Password or key for {uri}: "))
-                .map_err(|error| Fault::new("UserErrorSettings", format!("The password cannot be asked for: {error}.")))?;
+            let typed = rpassword::prompt_password(format!("Password or key for {uri}: ")).map_err(|error| {
+                Fault::new("UserErrorSettings", format!("The password cannot be asked for: {error}."))
+            })?;
             Secret::new(typed)
         }
         None => return Ok(Secrets::none()),

@@ -46,7 +46,11 @@ pub(crate) fn run(command: &ReceiptCommand, json: bool) -> Result<u8, Fault> {
         ReceiptCommand::Show(arguments) => {
             let signed = read(&arguments.file)?;
             let receipt = open(&signed)?;
-            if json { print_json(&receipt) } else { print_receipt(&receipt) }
+            if json {
+                print_json(&receipt)
+            } else {
+                print_receipt(&receipt)
+            }
             Ok(0)
         }
         ReceiptCommand::Verify(arguments) => {
@@ -230,8 +234,7 @@ pub(crate) fn receipt_lines(receipt: &Receipt) -> Vec<String> {
         lines.push(format!("columns  {}: {}", receipt.columns.len(), verdicts.join(", ")));
     }
     lines.push(format!("proof    {}", proof_words(receipt)));
-    let stages: Vec<_> =
-        receipt.stages.iter().map(|stage| format!("{} {:.2} s", stage.stage, stage.seconds)).collect();
+    let stages: Vec<_> = receipt.stages.iter().map(|stage| format!("{} {:.2} s", stage.stage, stage.seconds)).collect();
     lines.push(format!("stages   {}", stages.join(", ")));
     lines.extend(receipt.notices.iter().map(|notice| format!("note     {notice}")));
     lines
@@ -242,7 +245,9 @@ fn proof_words(receipt: &Receipt) -> String {
     let short = &sum[..sum.len().min(16)];
     match receipt.evidence.as_str() {
         "stagedReadBack" => format!("what was staged was read back and equals what was read, digest {short}…"),
-        "encodedDecode" => format!("every block was decoded again before it went out and equals what was read, digest {short}…"),
+        "encodedDecode" => {
+            format!("every block was decoded again before it went out and equals what was read, digest {short}…")
+        }
         "mark" => format!("committed by an earlier attempt; its mark says digest {short}…"),
         "rowCount" => "row counts agree; contents were not compared".to_owned(),
         _ => "none was asked for".to_owned(),
@@ -263,7 +268,8 @@ fn print_verdict(verdict: &VerdictOfReceipt, json: bool) {
     }
     let trust = if verdict.trusted { "the root key is in the trust file" } else { "not checked; give --trust FILE" };
     print_line(&format!("trust      {trust}"));
-    let proof = if verdict.proven { "both sides agree" } else { "NOT PROVEN: the two sides were not compared, or differ" };
+    let proof =
+        if verdict.proven { "both sides agree" } else { "NOT PROVEN: the two sides were not compared, or differ" };
     print_line(&format!("proof      {proof} ({} rows, {})", thousands(verdict.rows), verdict.evidence));
 }
 
