@@ -61,9 +61,8 @@ pub(super) async fn relation(client: &mut Client, schema: Option<&str>, table: &
 
 /// The leaves of a partitioned table, in order of their bounds as far as names tell.
 pub(super) async fn leaves(client: &mut Client, oid: &str) -> Result<Vec<Relation>> {
-    let sql = format!(
-        "{RELATION} ANY (SELECT relid FROM pg_partition_tree($1::oid::regclass) WHERE isleaf) ORDER BY 2, 3"
-    );
+    let sql =
+        format!("{RELATION} ANY (SELECT relid FROM pg_partition_tree($1::oid::regclass) WHERE isleaf) ORDER BY 2, 3");
     Ok(client.query(&sql, &[Some(oid)]).await?.rows.into_iter().map(relation_of).collect())
 }
 

@@ -185,7 +185,9 @@ impl Decoder {
                 "a moment beyond the year 294246".to_owned(),
                 Some(format!("Read the column as text, by a query with \"{name}\"::text, or correct the value.")),
             ),
-            Refusal::TooLarge => ("UserErrorBudgetExceeded", "a value too large for the memory budget".to_owned(), None),
+            Refusal::TooLarge => {
+                ("UserErrorBudgetExceeded", "a value too large for the memory budget".to_owned(), None)
+            }
         };
         let message = format!("Column \"{name}\" ({type_name}) holds {what}, in row {row} of {}.", self.label);
         let mut fault = Fault::new(code, message).with("column", name).with("row", row);
@@ -281,9 +283,7 @@ impl Cells {
             }),
             Values::Moment(values) => values.push(match i64::from_be_bytes(exact(value)?) {
                 infinite @ (i64::MAX | i64::MIN) => infinite,
-                micros => {
-                    micros.checked_add(EPOCH_MICROS).filter(|sum| *sum != i64::MAX).ok_or(Refusal::Moment)?
-                }
+                micros => micros.checked_add(EPOCH_MICROS).filter(|sum| *sum != i64::MAX).ok_or(Refusal::Moment)?,
             }),
             Values::Time(values) => values.push(i64::from_be_bytes(exact(value)?)),
             Values::Uuid(bytes) => bytes.extend_from_slice(&exact::<16>(value)?),
@@ -346,11 +346,7 @@ fn renew<T>(values: &mut Vec<T>) -> Vec<T> {
     std::mem::replace(values, fresh)
 }
 
-fn primitive<T: ArrowPrimitiveType>(
-    values: &mut Vec<T::Native>,
-    nulls: Option<NullBuffer>,
-    kind: Kind,
-) -> ArrayRef {
+fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>, kind: Kind) -> ArrayRef {
     let values = ScalarBuffer::from(renew(values));
     Arc::new(PrimitiveArray::<T>::new(values, nulls).with_data_type(data_type(kind)))
 }

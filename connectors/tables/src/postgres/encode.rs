@@ -61,13 +61,8 @@ mod tests {
 
     #[test]
     fn what_separates_is_escaped() {
-        let column = |name: &str, kind| Column {
-            name: name.into(),
-            kind,
-            type_name: String::new(),
-            nullable: true,
-            key: false,
-        };
+        let column =
+            |name: &str, kind| Column { name: name.into(), kind, type_name: String::new(), nullable: true, key: false };
         let columns = [column("a", Kind::Int32), column("b", Kind::Text), column("c", Kind::Bytes)];
         let batch = RecordBatch::try_new(
             schema(&columns),

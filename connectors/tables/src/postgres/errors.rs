@@ -76,10 +76,8 @@ const CODES: &[(&str, &str)] = &[
 
 /// The fault for an error the server reported.
 pub(super) fn fault(place: &str, error: &ServerError) -> Fault {
-    let code = CODES
-        .iter()
-        .find(|(state, _)| error.code.starts_with(state))
-        .map_or("StoreErrorFailed", |(_, code)| *code);
+    let code =
+        CODES.iter().find(|(state, _)| error.code.starts_with(state)).map_or("StoreErrorFailed", |(_, code)| *code);
     let quotes_values = ["22", "23", "P0"].iter().any(|class| error.code.starts_with(class));
     let mut message = if quotes_values {
         format!("{place} refused a value: {}", refusal(error))

@@ -99,7 +99,12 @@ mod tests {
             (("text", "text"), ("engine-text", "interval"), "engine-text", Verdict::Checked),
             (("json", "json"), ("json", "jsonb"), "json", Verdict::Checked),
             (("json", "jsonb"), ("json", "json"), "json", Verdict::Exact),
-            (("instant", "timestamp with time zone"), ("instant", "timestamp(0) with time zone"), "instant", Verdict::Checked),
+            (
+                ("instant", "timestamp with time zone"),
+                ("instant", "timestamp(0) with time zone"),
+                "instant",
+                Verdict::Checked,
+            ),
             (("int32", "integer"), ("int32", "positive"), "int32", Verdict::Checked),
         ] {
             let held = hold(&column(source.0, source.1), Some(&column(target.0, target.1)));

@@ -89,10 +89,7 @@ fn large(digits: &[u8], shift: i32) -> Result<i128, Refusal> {
             return Err(Refusal::Digits);
         }
         let factor = 10_000 / power;
-        value = value
-            .checked_mul(factor)
-            .and_then(|value| value.checked_add(group / power))
-            .ok_or(Refusal::Digits)?;
+        value = value.checked_mul(factor).and_then(|value| value.checked_add(group / power)).ok_or(Refusal::Digits)?;
     }
     if groups.any(|group| group != 0) {
         return Err(Refusal::Digits);

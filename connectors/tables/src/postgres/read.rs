@@ -79,8 +79,7 @@ impl PostgresSource {
         let (body, columns) = match object {
             StoreObject::Table { schema, table } => {
                 let relation = catalog::relation(&mut client, schema.as_deref(), table).await?;
-                let relation =
-                    relation.ok_or_else(|| catalog::missing(&server.place(), schema.as_deref(), table))?;
+                let relation = relation.ok_or_else(|| catalog::missing(&server.place(), schema.as_deref(), table))?;
                 let columns = catalog::table_columns(&mut client, &relation).await?;
                 (Body::Table(relation), columns)
             }
@@ -263,10 +262,7 @@ async fn guess_rows(client: &mut Client, relation: &Relation) -> Result<Option<u
     if !matches!(relation.kind, 'r' | 'm') || client.version < 14 {
         return Ok(None);
     }
-    let sql = format!(
-        "SELECT count(*) FROM ONLY {} WHERE ctid < '({SAMPLE_BLOCKS},0)'::tid",
-        relation.quoted()
-    );
+    let sql = format!("SELECT count(*) FROM ONLY {} WHERE ctid < '({SAMPLE_BLOCKS},0)'::tid", relation.quoted());
     let seen: Option<u64> = client.query(&sql, &[]).await?.single().and_then(|count| count.parse().ok());
     let looked_at = relation.blocks.clamp(1, SAMPLE_BLOCKS);
     Ok(seen.map(|seen| seen * relation.blocks.max(1) / looked_at))

@@ -13,7 +13,10 @@ pub(super) enum Form {
     Float32,
     Float64,
     /// Base 10000, to that precision and scale.
-    Numeric { precision: u8, scale: u8 },
+    Numeric {
+        precision: u8,
+        scale: u8,
+    },
     Text,
     /// A version byte, then text.
     Jsonb,
@@ -82,10 +85,7 @@ pub(super) fn reading(type_oid: u32, modifier: i32) -> Reading {
             _ => Reading::text(Kind::DecimalText),
         };
     }
-    TYPES
-        .iter()
-        .find(|(oid, _)| *oid == type_oid)
-        .map_or(Reading::text(Kind::EngineText), |(_, reading)| *reading)
+    TYPES.iter().find(|(oid, _)| *oid == type_oid).map_or(Reading::text(Kind::EngineText), |(_, reading)| *reading)
 }
 
 /// How a column of that type is read as a planned kind; `None` if no plan of ours could have asked for it.

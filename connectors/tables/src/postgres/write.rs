@@ -88,6 +88,8 @@ impl PostgresSink {
         };
         let mut control = Control::default();
         let client = control.client(&server).await?;
+        // A predecessor stuck in its commit may hold locks that even a look at the target would wait for.
+        commit::end_lower_epochs(client, &server.place(), &request.attempt).await?;
         let (target, found) = match catalog::relation(client, schema.as_deref(), table).await? {
             Some(relation) if matches!(relation.kind, 'r' | 'p') => {
                 let found = catalog::table_columns(client, &relation).await?;
@@ -150,9 +152,10 @@ impl PostgresSink {
             self.target.quoted()
         );
         // What the target refuses is to be found while staging, not at the commit.
-        let required = self.planned.iter().filter(|plan| {
-            self.found.iter().any(|found| found.column.name == plan.sink && !found.column.nullable)
-        });
+        let required = self
+            .planned
+            .iter()
+            .filter(|plan| self.found.iter().any(|found| found.column.name == plan.sink && !found.column.nullable));
         let required: Vec<_> =
             required.map(|plan| format!("ALTER COLUMN {} SET NOT NULL", quoted(&plan.sink))).collect();
         if !required.is_empty() {

@@ -47,9 +47,7 @@ fn connect(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|e| error(path, e))?;
     // The first statement that reads fixes the state that is seen until the end.
-    connection
-        .execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
-        .map_err(|e| error(path, e))?;
+    connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema").map_err(|e| error(path, e))?;
     Ok(connection)
 }
 
@@ -184,7 +182,11 @@ impl Source for SqliteSource {
         let (connection, path) = (self.connection.clone(), self.path.clone());
         blocking(move || {
             let connection = connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("COMMIT").map_err(|e| error(&path, e)) }
+            if connection.is_autocommit() {
+                Ok(())
+            } else {
+                connection.execute_batch("COMMIT").map_err(|e| error(&path, e))
+            }
         })
         .await
     }
@@ -227,7 +229,9 @@ impl Reading {
             for (index, cells) in cells.iter_mut().enumerate() {
                 let value = row.get_ref(index).map_err(failed)?;
                 let size = match value {
-                    rusqlite::types::ValueRef::Text(content) | rusqlite::types::ValueRef::Blob(content) => content.len(),
+                    rusqlite::types::ValueRef::Text(content) | rusqlite::types::ValueRef::Blob(content) => {
+                        content.len()
+                    }
                     _ => 8,
                 };
                 if size > self.limits.value_bytes {

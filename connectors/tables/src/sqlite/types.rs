@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder};
-use arrow_array::{ArrayRef, Array};
+use arrow_array::{Array, ArrayRef};
 use dmg_protocol::Kind;
 use rusqlite::types::ValueRef;
 

@@ -1,0 +1,7 @@
+//! Tests of the table stores against real servers and files. One binary, so that it links once.
+
+mod postgres_errors;
+mod postgres_read;
+mod postgres_write;
+mod sqlite_read;
+mod support;
