@@ -232,12 +232,12 @@ File sizes: dmg {sizes['dmg']:.0f} MB, DuckDB {sizes['duckdb']:.0f} MB. Stages o
 
         endpoint = os.environ["DMG_TEST_AZURITE"] + "/devstoreaccount1"
         key_file = os.environ["DMG_TEST_AZURITE_KEY_FILE"]
-        client = BlobServiceClient(endpoint, credential=open(key_file).read().strip(), max_block_size=8 << 20)
+        client = BlobServiceClient(endpoint, credential=open(key_file).read().strip(), max_block_size=8 << 20, api_version="2025-11-05")
         client.create_container("bench")
         upload = (
             "import sys\nfrom azure.storage.blob import BlobClient\n"
             "blob = BlobClient(sys.argv[1], 'bench', 'raw.parquet', credential=open(sys.argv[2]).read().strip(),"
-            " max_block_size=8 << 20, max_single_put_size=8 << 20)\n"
+            " max_block_size=8 << 20, max_single_put_size=8 << 20, api_version='2025-11-05')\n"
             "with open(sys.argv[3], 'rb') as file:\n    blob.upload_blob(file, overwrite=True, max_concurrency=4)\n"
         )
         rounds = Rounds()

@@ -1,1 +1,44 @@
-//! Skeleton.
+//! Worlds for tests of the whole product: a database of one's own, the real executable, the judges in Python. Nothing
+//! here stands in for a part that can run. It never sleeps: it waits for conditions with a deadline.
+#![expect(clippy::print_stderr, reason = "a test that cannot run must say so")]
+
+pub mod database;
+pub mod program;
+pub mod wait;
+
+pub use database::Database;
+pub use program::{Answer, dmg, judge};
+
+/// What a test without its server does: says so for the runner to count, and ends.
+#[macro_export]
+macro_rules! need {
+    ($what:expr) => {
+        match $what {
+            Some(value) => value,
+            None => {
+                $crate::skipped(concat!(module_path!(), ": ", stringify!($what), " is not there"));
+                return;
+            }
+        }
+    };
+}
+
+/// Says that a test could not run. The runner counts these lines.
+pub fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}
+
+/// Azurite: endpoint of the account and the file with its key.
+#[derive(Debug, Clone)]
+pub struct Azurite {
+    /// `http://127.0.0.1:PORT/devstoreaccount1`
+    pub endpoint: String,
+    /// File that holds the account key.
+    pub key_file: String,
+}
+
+/// The emulator of this test run, if there is one.
+pub fn azurite() -> Option<Azurite> {
+    let endpoint = format!("{}/devstoreaccount1", dmg_ambient::environment("DMG_TEST_AZURITE")?);
+    Some(Azurite { endpoint, key_file: dmg_ambient::environment("DMG_TEST_AZURITE_KEY_FILE")? })
+}
