@@ -1,6 +1,8 @@
 //! Local files on a real disk, and on small file systems made for one test: staging, conditions, marks, leftovers,
 //! links, and what goes wrong. Mounting needs root; without it those tests say that they were skipped.
 
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says why it is skipped")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -362,6 +364,9 @@ async fn without_attributes_the_mark_lies_beside_the_file() {
     assert_eq!(staged.commit(&me, &content(5)).await.unwrap(), committed);
     // The next run writes its mark before the rename; until then the old file has none, and never a wrong one.
     let next = attempt(2, 1);
+    std::fs::write(mount.0.join(".x.~mark.000000090000_1.part"), "half a m").unwrap();
+    store.sweep("x", &next).await.unwrap();
+    assert_eq!(names(&mount.0), [".x.dmg-mark", "x"]);
     let mut staged = stage(&store, "x", &next, Condition::Stamp(committed.mark), "world").await;
     let committed = staged.commit(&next, &content(6)).await.unwrap();
     let mark = store.mark("x").await.unwrap().unwrap();

@@ -13,6 +13,7 @@ use super::place::Place;
 
 const PART: &str = ".part";
 const MARK: &str = ".dmg-mark";
+const MARK_PART: &str = "~mark.";
 /// Longest target name that goes into a hidden name as it is; file systems take 255 bytes.
 const NAME_MAX: usize = 200;
 
@@ -38,6 +39,11 @@ pub(super) fn part_name(name: &str, attempt: &Attempt) -> String {
 /// The file that carries the mark where the file system has no extended attributes.
 pub(super) fn mark_name(name: &str) -> String {
     format!(".{}{MARK}", stem(name))
+}
+
+/// What that file is called until it is whole.
+pub(super) fn mark_part_name(name: &str, attempt: &Attempt) -> String {
+    format!(".{}.{MARK_PART}{}{PART}", stem(name), attempt.short())
 }
 
 /// Whether a name is one of the hidden names.
@@ -68,6 +74,7 @@ pub(super) fn sweep(place: &Place, attempt: &Attempt) -> Result<()> {
         let item = item.map_err(fault)?;
         let Ok(name) = item.file_name().to_str() else { continue };
         let short = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(PART));
+        let short = short.map(|short| short.strip_prefix(MARK_PART).unwrap_or(short));
         let Some((run, epoch)) = short.and_then(parse) else { continue };
         // The lock is held until the name is gone.
         let held = if run == my_run { None } else { abandoned(place, name, attempt) };
@@ -104,7 +111,12 @@ mod tests {
     fn hidden_names_are_known_again() {
         assert_eq!(part_name("a.parquet", &attempt(7)), ".a.parquet.0191a2b3c4d5_7.part");
         assert_eq!(mark_name("a.parquet"), ".a.parquet.dmg-mark");
-        for name in [part_name("a.parquet", &attempt(7)), mark_name("x"), part_name(&"é".repeat(120), &attempt(1))] {
+        for name in [
+            part_name("a.parquet", &attempt(7)),
+            mark_name("x"),
+            mark_part_name("x", &attempt(7)),
+            part_name(&"é".repeat(120), &attempt(1)),
+        ] {
             assert!(is_ours(&name), "{name}");
             assert!(name.len() <= 255, "{name}");
         }

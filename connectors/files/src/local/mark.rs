@@ -7,11 +7,13 @@ use std::os::fd::AsFd;
 
 use dmg_connector::{FileMark, MarkContent, Result};
 use dmg_protocol::{Attempt, Epoch};
-use rustix::fs::{Mode, OFlags, XattrFlags, fgetxattr, fsetxattr, fstat, fsync, openat, renameat};
+use rustix::fs::{
+    FlockOperation, Mode, OFlags, XattrFlags, fgetxattr, flock, fsetxattr, fstat, fsync, openat, renameat,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::leftovers::mark_name;
+use super::leftovers::{mark_name, mark_part_name};
 use super::place::Place;
 use super::root::stamp;
 
@@ -73,10 +75,11 @@ pub(super) fn write(place: &Place, file: &File, attempt: &Attempt, content: &Mar
 
 fn beside(place: &Place, attempt: &Attempt, text: &[u8]) -> rustix::io::Result<()> {
     let name = mark_name(&place.name);
-    // The interim name ends as marks do, so that listings hide it too.
-    let interim = format!(".{}{name}", attempt.short());
+    let interim = mark_part_name(&place.name, attempt);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(&*place.folder, &interim, flags, Mode::from_raw_mode(0o644))?);
+    // The lock tells a sweep of another run that its writer lives.
+    let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
     file.write_all(text).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     fsync(&file)?;
     renameat(&*place.folder, &interim, &*place.folder, &name)
