@@ -98,6 +98,11 @@ pub struct SplitLinkedService {
     pub envelope: Option<String>,
 }
 
+/// Whether a member of that name holds a secret even where it comes as plain text.
+pub(crate) fn is_secret_member(name: &str) -> bool {
+    SECRET_MEMBERS.contains(&plain(name).as_str())
+}
+
 /// What to do with a secret text that was found.
 enum Action {
     Keep,
@@ -316,7 +321,7 @@ fn visit_member(
         return match member.as_str() {
             "connectionstring" => visit_connection_string(connector, secure, place, act),
             "sasuri" => visit_sas_uri(place, act),
-            _ if secure || SECRET_MEMBERS.contains(&member.as_str()) => {
+            _ if secure || is_secret_member(key) => {
                 let name = setting_name(connector, &member).unwrap_or(&path).to_owned();
                 apply(place, act(&name, &place.clone()))
             }

@@ -1,1 +1,416 @@
-//! Filled below.
+//! Pipelines of both dialects to jobs.
+
+use std::collections::BTreeMap;
+
+use dmg_protocol::job::{CopyJob, FormatSpec, StoreObject};
+use serde_json::json;
+
+use super::*;
+
+/// A factory's documents.
+#[derive(Default)]
+struct Documents {
+    linked_services: BTreeMap<String, (Dialect, Value)>,
+    datasets: BTreeMap<String, (Dialect, Value)>,
+}
+
+impl Lookup for Documents {
+    fn linked_service(&self, name: &str) -> Option<(Dialect, Value)> {
+        self.linked_services.get(&name.to_lowercase()).cloned()
+    }
+    fn dataset(&self, name: &str) -> Option<(Dialect, Value)> {
+        self.datasets.get(&name.to_lowercase()).cloned()
+    }
+    fn gateway(&self, name: &str) -> bool {
+        name == "gw" || name == "other"
+    }
+}
+
+impl Documents {
+    fn service(mut self, dialect: Dialect, name: &str, type_name: &str, members: Value) -> Self {
+        let mut document = json!({"properties": {"type": type_name, "typeProperties": members}});
+        if dialect == Dialect::V2 && ["PostgreSqlV2", "Sqlite"].contains(&type_name) {
+            document["properties"]["connectVia"] =
+                json!({"referenceName": "gw", "type": "IntegrationRuntimeReference"});
+        }
+        self.linked_services.insert(name.to_lowercase(), (dialect, document));
+        self
+    }
+
+    fn dataset(mut self, dialect: Dialect, name: &str, service: &str, properties: Value) -> Self {
+        let mut properties = properties;
+        properties["linkedServiceName"] = match dialect {
+            Dialect::V1 => json!(service),
+            Dialect::V2 => json!({"referenceName": service, "type": "LinkedServiceReference"}),
+        };
+        self.datasets.insert(name.to_lowercase(), (dialect, json!({"properties": properties})));
+        self
+    }
+}
+
+fn v2_documents() -> Documents {
+    use Dialect::V2;
+    Documents::default()
+        .service(V2, "Pg", "PostgreSqlV2", json!({"server": "db", "database": "sales", "username": "u", "encryptedCredential": "ENV"}))
+        .service(V2, "Lite", "Sqlite", json!({"path": "/d/a.db"}))
+        .service(V2, "Disk", "FileServer", json!({"host": "/data"}))
+        .service(V2, "Blob", "AzureBlobStorage", json!({"connectionString": "AccountName=acct;AccountKey=**********", "encryptedCredential": "ENV2"}))
+        .service(V2, "Sql", "SqlServer", json!({"server": "s", "database": "d"}))
+        .dataset(V2, "Orders", "Pg", json!({"type": "PostgreSqlV2Table", "typeProperties": {"schema": "public", "table": "orders"}}))
+        .dataset(V2, "Old", "Pg", json!({"type": "PostgreSqlTable", "typeProperties": {"tableName": "public.\"Odd.Name\""}}))
+        .dataset(V2, "Nameless", "Pg", json!({"type": "PostgreSqlTable", "typeProperties": {}}))
+        .dataset(V2, "LiteT", "Lite", json!({"type": "SqliteTable", "typeProperties": {"tableName": "t"}}))
+        .dataset(V2, "SqlT", "Sql", json!({"type": "SqlServerTable", "typeProperties": {"table": "t"}}))
+        .dataset(V2, "Csv", "Disk", json!({"type": "DelimitedText", "parameters": {"f": {"type": "String", "defaultValue": "x.csv"}},
+            "typeProperties": {"location": {"type": "FileServerLocation", "folderPath": ".\\in\\day", "fileName": "@dataset().f"}, "firstRowAsHeader": true},
+            "schema": [{"name": "a", "type": "String"}, {"name": "b", "type": "Int32"}]}))
+        .dataset(V2, "CsvFolder", "Disk", json!({"type": "DelimitedText", "typeProperties": {"location": {"type": "FileServerLocation", "folderPath": "in"},
+            "escapeChar": "\"", "columnDelimiter": ";", "nullValue": "NA"}}))
+        .dataset(V2, "Zipped", "Disk", json!({"type": "DelimitedText", "typeProperties": {"location": {"type": "FileServerLocation", "fileName": "a.gz"}, "compressionCodec": "gzip"}}))
+        .dataset(V2, "Json", "Disk", json!({"type": "Json", "typeProperties": {"location": {"type": "FileServerLocation", "fileName": "a.json"}}}))
+        .dataset(V2, "Pq", "Blob", json!({"type": "Parquet", "typeProperties": {"location": {"type": "AzureBlobStorageLocation",
+            "container": "out", "folderPath": "orders", "fileName": "orders.parquet"}, "compressionCodec": "zstd"}}))
+        .dataset(V2, "PqFolder", "Blob", json!({"type": "Parquet", "typeProperties": {"location": {"type": "AzureBlobStorageLocation", "container": "out"}}}))
+        .dataset(V2, "PqWrong", "Blob", json!({"type": "Parquet", "typeProperties": {"location": {"type": "FileServerLocation", "fileName": "a"}}}))
+        .dataset(V2, "OldBlob", "Blob", json!({"type": "AzureBlob", "typeProperties": {"folderPath": "box/sub/", "fileName": "a.txt",
+            "format": {"type": "TextFormat", "columnDelimiter": "\t", "nullValue": ""}}}))
+        .dataset(V2, "Bytes", "Blob", json!({"type": "AzureBlob", "typeProperties": {"folderPath": "box"}}))
+}
+
+fn run() -> RunContext {
+    RunContext {
+        run_id: "run-1".into(),
+        group_id: "run-1".into(),
+        trigger_type: "Manual".into(),
+        trigger_name: "Manual".into(),
+        trigger_id: "t".into(),
+        now_micros: 1_514_793_600_000_000,
+    }
+}
+
+fn bound(
+    dialect: Dialect,
+    documents: &Documents,
+    properties: Value,
+    parameters: Value,
+) -> Result<Vec<BoundActivity>, Fault> {
+    let parameters = parameters.as_object().cloned().expect("object");
+    let factory = FactoryContext { id: "f-1".into(), name: "Fab".into() };
+    bind("P", dialect, &json!({"properties": properties}), &parameters, &run(), documents, &factory)
+}
+
+fn v2_copy(input: &str, output: &str, members: Value) -> BoundActivity {
+    let reference = |name: &str| json!([{"referenceName": name, "type": "DatasetReference"}]);
+    let activity = json!({"name": "A", "type": "Copy", "inputs": reference(input), "outputs": reference(output), "typeProperties": members});
+    bound(Dialect::V2, &v2_documents(), json!({"activities": [activity]}), json!({})).expect("binds").remove(0)
+}
+
+fn copy_job(activity: BoundActivity) -> CopyJob {
+    match activity.work {
+        Ok(Job::Copy(job)) => *job,
+        other => panic!("not a copy: {other:?}"),
+    }
+}
+
+fn ok(input: &str, output: &str, source: Value, sink: Value) -> CopyJob {
+    copy_job(v2_copy(input, output, json!({"source": source, "sink": sink})))
+}
+
+#[test]
+fn a_table_into_a_blob() {
+    let activity = v2_copy(
+        "Orders",
+        "Pq",
+        json!({
+        "source": {"type": "PostgreSqlV2Source", "queryTimeout": "02:00:00", "partitionOption": "None"},
+        "sink": {"type": "ParquetSink", "storeSettings": {"type": "AzureBlobStorageWriteSettings"}, "formatSettings": {"type": "ParquetWriteSettings"}},
+        "enableStaging": false, "parallelCopies": 4,
+        "translator": {"type": "TabularTranslator", "mappings": [{"source": {"name": "id", "type": "Int32"}, "sink": {"name": "key"}}]}}),
+    );
+    assert_eq!(activity.gateway.as_deref(), Some("gw"));
+    let job = copy_job(activity);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&job).expect("serialises"));
+}
+
+#[test]
+fn objects() {
+    let pg = json!({"type": "PostgreSqlSource"});
+    let parquet = json!({"type": "ParquetSink"});
+    let table = |schema: Option<&str>, name: &str| StoreObject::Table {
+        schema: schema.map(str::to_owned),
+        table: name.to_owned(),
+    };
+    let files = |folder: &str, file: Option<&str>, recursive| StoreObject::Files {
+        folder: folder.to_owned(),
+        file: file.map(str::to_owned),
+        recursive,
+    };
+    assert_eq!(ok("Old", "Pq", pg.clone(), parquet.clone()).source.object, table(Some("public"), "Odd.Name"));
+    assert_eq!(ok("LiteT", "Pq", json!({"type": "SqliteSource"}), parquet.clone()).source.object, table(None, "t"));
+    let query = json!({"type": "PostgreSqlSource", "query": "select '@{pipeline().RunId}' as r"});
+    assert_eq!(
+        ok("Nameless", "Pq", query, parquet.clone()).source.object,
+        StoreObject::Query { text: "select 'run-1' as r".into() }
+    );
+    assert_eq!(
+        ok("Old", "Pq", pg.clone(), parquet.clone()).sink.object,
+        files("out/orders", Some("orders.parquet"), false)
+    );
+    assert_eq!(ok("Old", "PqFolder", pg.clone(), parquet.clone()).sink.object, files("out", None, false));
+    assert_eq!(
+        ok("Old", "OldBlob", pg.clone(), json!({"type": "BlobSink"})).sink.object,
+        files("box/sub", Some("a.txt"), false)
+    );
+    let text =
+        json!({"type": "DelimitedTextSource", "storeSettings": {"type": "FileServerReadSettings", "recursive": true}});
+    assert_eq!(ok("Csv", "Pq", text.clone(), parquet.clone()).source.object, files("in/day", Some("x.csv"), false));
+    assert_eq!(ok("CsvFolder", "Pq", text.clone(), parquet.clone()).source.object, files("in", None, true));
+    let flat = json!({"type": "DelimitedTextSource", "storeSettings": {"recursive": false, "wildcardFileName": "*"}});
+    assert_eq!(ok("Csv", "Pq", flat, parquet.clone()).source.object, files("in/day", None, false));
+    // A single file keeps its name in a sink folder.
+    assert_eq!(ok("Csv", "PqFolder", text, parquet).sink.object, files("out", Some("x.csv"), false));
+}
+
+#[test]
+fn formats_of_both_models() {
+    let text = json!({"type": "DelimitedTextSource", "formatSettings": {"type": "DelimitedTextReadSettings", "skipLineCount": 2}});
+    let FormatSpec::Text(format) =
+        ok("Csv", "Pq", text.clone(), json!({"type": "ParquetSink"})).source.format.expect("a format")
+    else {
+        panic!("text")
+    };
+    assert_eq!((format.quote_char, format.escape_char, format.skip_lines), (Some('"'), Some('\\'), 2));
+    assert_eq!(
+        (format.null_values, format.first_row_as_header, format.empty_as_null),
+        (vec![String::new()], true, false)
+    );
+    let FormatSpec::Text(format) =
+        ok("CsvFolder", "Pq", text, json!({"type": "ParquetSink"})).source.format.expect("a format")
+    else {
+        panic!("text")
+    };
+    assert_eq!(
+        (format.column_delimiter.as_str(), format.escape_char, format.null_values),
+        (";", Some('"'), vec!["NA".to_owned()])
+    );
+    let sink = json!({"type": "DelimitedTextSink", "formatSettings": {"type": "DelimitedTextWriteSettings", "quoteAllText": true, "fileExtension": ".txt"}});
+    let FormatSpec::Text(format) =
+        ok("Orders", "Csv", json!({"type": "PostgreSqlV2Source"}), sink).sink.format.expect("a format")
+    else {
+        panic!("text")
+    };
+    assert!(format.quote_all);
+    let job = ok(
+        "Orders",
+        "OldBlob",
+        json!({"type": "RelationalSource"}),
+        json!({"type": "BlobSink", "blobWriterAddHeader": true}),
+    );
+    let FormatSpec::Text(format) = job.sink.format.expect("a format") else { panic!("text") };
+    assert_eq!(
+        (format.column_delimiter.as_str(), format.quote_char, format.null_values),
+        ("\t", None, vec![String::new()])
+    );
+    assert!(format.first_row_as_header && format.empty_as_null);
+    assert_eq!(job.options.mode, dmg_protocol::WriteMode::Overwrite, "existing files are replaced");
+    let bytes = ok("Orders", "Bytes", json!({"type": "RelationalSource"}), json!({"type": "BlobSink"}));
+    assert_eq!(bytes.sink.format, Some(FormatSpec::Text(dmg_protocol::job::TextFormat::default())));
+}
+
+#[test]
+fn sinks_and_options() {
+    let source = json!({"type": "DelimitedTextSource"});
+    let job = ok(
+        "Csv",
+        "Orders",
+        source.clone(),
+        json!({"type": "AzurePostgreSQLSink", "preCopyScript": "truncate x", "writeBatchSize": 100}),
+    );
+    assert_eq!(
+        (job.options.mode, job.options.pre_copy_script.as_deref()),
+        (dmg_protocol::WriteMode::Append, Some("truncate x"))
+    );
+    let declared: Vec<_> = job.source.declared.iter().map(|column| (column.name.as_str(), column.kind)).collect();
+    assert_eq!(declared, [("a", Some(dmg_protocol::Kind::Text)), ("b", Some(dmg_protocol::Kind::Int32))]);
+    let job = copy_job(v2_copy(
+        "Csv",
+        "Orders",
+        json!({"source": source, "sink": {"type": "PostgreSqlSink", "writeMethod": "Overwrite", "tableOption": "autoCreate"},
+        "verifyLevel": "full", "allowLossy": ["a"], "translator": {"type": "TabularTranslator", "columnMappings": "a: x, b: y"}}),
+    ));
+    assert_eq!((job.options.mode, job.options.create_table), (dmg_protocol::WriteMode::Overwrite, true));
+    assert_eq!((job.options.verify, job.options.allow_lossy), (dmg_protocol::VerifyLevel::Full, vec!["a".to_owned()]));
+    let lines: Vec<_> = job.mapping.iter().map(|line| (line.source.as_str(), line.sink.as_str())).collect();
+    assert_eq!(lines, [("a", "x"), ("b", "y")]);
+}
+
+#[test]
+fn what_cannot_run_says_why() {
+    let pg = json!({"type": "PostgreSqlV2Source"});
+    let parquet = json!({"type": "ParquetSink"});
+    let text = json!({"type": "DelimitedTextSource"});
+    let mut texts = Vec::new();
+    for (input, output, source, sink) in [
+        ("Missing", "Pq", pg.clone(), parquet.clone()),
+        ("SqlT", "Pq", json!({"type": "SqlServerSource"}), parquet.clone()),
+        ("Orders", "Pq", json!({"type": "SqlServerSource"}), parquet.clone()),
+        ("Nameless", "Pq", pg.clone(), parquet.clone()),
+        ("Orders", "PqWrong", pg.clone(), parquet.clone()),
+        ("Orders", "LiteT", pg.clone(), json!({"type": "SqliteSink"})),
+        ("Orders", "Orders", pg.clone(), json!({"type": "AzurePostgreSqlSink", "writeMethod": "Upsert"})),
+        ("Orders", "Pq", json!({"type": "AzurePostgreSqlSource", "partitionOption": "DynamicRange"}), parquet.clone()),
+        ("Zipped", "Pq", text.clone(), parquet.clone()),
+        ("Json", "Pq", json!({"type": "JsonSource"}), parquet.clone()),
+        ("CsvFolder", "PqFolder", text.clone(), parquet.clone()),
+        (
+            "Csv",
+            "Pq",
+            json!({"type": "DelimitedTextSource", "storeSettings": {"wildcardFileName": "*.csv"}}),
+            parquet.clone(),
+        ),
+        ("Bytes", "Bytes", json!({"type": "BlobSource"}), json!({"type": "BlobSink"})),
+        ("Orders", "Pq", json!({"type": "PostgreSqlV2Source", "query": "@variables('q')"}), parquet.clone()),
+    ] {
+        let activity = v2_copy(input, output, json!({"source": source, "sink": sink}));
+        texts.push(activity.work.expect_err(input).to_string());
+    }
+    for (member, value) in [
+        ("enableStaging", json!(true)),
+        ("enableSkipIncompatibleRow", json!(true)),
+        ("verifyLevel", json!("most")),
+        ("translator", json!({"type": "TabularTranslator", "collectionReference": "$.a"})),
+    ] {
+        let mut members = json!({"source": pg, "sink": parquet});
+        members[member] = value;
+        texts.push(v2_copy("Orders", "Pq", members).work.expect_err(member).to_string());
+    }
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn parameters_policies_and_order() {
+    let reference = |name: &str, parameters: Value| json!([{"referenceName": name, "type": "DatasetReference", "parameters": parameters}]);
+    let properties = json!({
+    "parameters": {"file": {"type": "String"}, "n": {"type": "Int", "defaultValue": 2}},
+    "activities": [
+        {"name": "First", "type": "Copy", "inputs": reference("Csv", json!({"f": {"value": "@concat(pipeline().parameters.file, '.csv')", "type": "Expression"}})),
+         "outputs": reference("Pq", json!({})), "policy": {"timeout": "0.12:00:00", "retry": "@pipeline().parameters.n", "retryIntervalInSeconds": 60, "secureOutput": true},
+         "userProperties": [{"name": "Source", "value": "@pipeline().DataFactory"}],
+         "typeProperties": {"source": {"type": "DelimitedTextSource"}, "sink": {"type": "ParquetSink"}}},
+        {"name": "Then", "type": "Wait", "dependsOn": [{"activity": "First", "dependencyConditions": ["Failed", "Skipped"]}], "typeProperties": {"waitTimeInSeconds": 1}},
+        {"name": "Off", "type": "Copy", "state": "Inactive", "onInactiveMarkAs": "Failed", "typeProperties": {}},
+    ]});
+    let activities = bound(Dialect::V2, &v2_documents(), properties.clone(), json!({"file": "jan"})).expect("binds");
+    let policy = &activities[0].policy;
+    assert_eq!(
+        (policy.retry, policy.retry_interval_seconds, policy.timeout_seconds, policy.secure_output),
+        (2, 60, Some(43_200), true)
+    );
+    assert_eq!(activities[0].user_properties, [("Source".to_owned(), "Fab".to_owned())]);
+    assert_eq!(activities[0].gateway, None, "neither side names a gateway");
+    let job = copy_job(activities[0].clone());
+    assert_eq!(
+        job.source.object,
+        StoreObject::Files { folder: "in/day".into(), file: Some("jan.csv".into()), recursive: false }
+    );
+    assert_eq!(activities[1].depends_on, [("First".to_owned(), vec![Condition::Failed, Condition::Skipped])]);
+    assert_eq!(
+        activities[1].work.as_ref().expect_err("not built").to_string(),
+        "UserErrorNotSupported: The activity \"Then\" is of type Wait, which is stored and checked but cannot run yet. \
+         Use Copy activities meanwhile."
+    );
+    assert_eq!(activities[2].inactive, Some(Condition::Failed));
+
+    let missing = bound(Dialect::V2, &v2_documents(), properties.clone(), json!({})).expect_err("no value");
+    assert_eq!(missing.message, "The parameter \"file\" of pipeline \"P\" has no value and no default.");
+    let unknown =
+        bound(Dialect::V2, &v2_documents(), properties, json!({"file": "x", "nope": 1})).expect_err("unknown");
+    assert_eq!(unknown.message, "The pipeline \"P\" has no parameter \"nope\".");
+}
+
+fn v1_documents() -> Documents {
+    use Dialect::V1;
+    Documents::default()
+        .service(V1, "Pg", "OnPremisesPostgreSql", json!({"server": "db", "database": "d", "authenticationType": "Basic", "username": "u", "gatewayName": "gw", "encryptedCredential": "ENV"}))
+        .service(V1, "Pg2", "OnPremisesPostgreSql", json!({"server": "db", "database": "d", "authenticationType": "Basic", "gatewayName": "other"}))
+        .service(V1, "Disk", "OnPremisesFileServer", json!({"host": "/data", "gatewayName": "gw"}))
+        .service(V1, "Blob", "AzureStorage", json!({"connectionString": "DefaultEndpointsProtocol=https;AccountName=acct;AccountKey=**********;EncryptedCredential=ENV2"}))
+        .dataset(V1, "Rel", "Pg", json!({"type": "RelationalTable", "typeProperties": {"tableName": "states"}, "structure": [{"name": "id"}, {"name": "code"}]}))
+        .dataset(V1, "Rel2", "Pg2", json!({"type": "RelationalTable", "typeProperties": {"tableName": "states"}}))
+        .dataset(V1, "OutBlob", "Blob", json!({"type": "AzureBlob", "typeProperties": {"folderPath": "box/states/", "fileName": "s.txt",
+            "format": {"type": "TextFormat", "rowDelimiter": "\n", "columnDelimiter": "\t"}}}))
+        .dataset(V1, "Sliced", "Blob", json!({"type": "AzureBlob", "typeProperties": {"folderPath": "box/{Year}",
+            "partitionedBy": [{"name": "Year", "value": {"type": "DateTime", "date": "SliceStart", "format": "yyyy"}}]}}))
+        .dataset(V1, "Share", "Disk", json!({"type": "FileShare", "typeProperties": {"folderPath": "in\\sub", "format": {"type": "ParquetFormat"}}}))
+}
+
+fn v1_activity(name: &str, input: &str, output: &str, source: Value, sink: Value) -> Value {
+    json!({"name": name, "type": "Copy", "inputs": [{"name": input}], "outputs": [{"name": output}], "typeProperties": {"source": source, "sink": sink}})
+}
+
+#[test]
+fn version_1_walkthrough() {
+    let properties = json!({"start": "2014-06-01T18:00:00Z", "end": "2014-06-01T19:00:00Z", "activities": [
+        v1_activity("Later", "OutBlob", "Share", json!({"type": "BlobSource"}), json!({"type": "FileSystemSink"})),
+        v1_activity("PostgreSqlToBlob", "Rel", "OutBlob", json!({"type": "RelationalSource", "query": "select * from \"public\".\"usstates\""}), json!({"type": "BlobSink"})),
+        v1_activity("Table", "Rel", "OutBlob", json!({"type": "RelationalSource"}), json!({"type": "BlobSink"})),
+        v1_activity("Folder", "Share", "Rel", json!({"type": "FileSystemSource"}), json!({"type": "PostgreSqlSink"})),
+    ]});
+    let mut activities = bound(Dialect::V1, &v1_documents(), properties, json!({})).expect("binds");
+    assert_eq!(
+        activities[0].depends_on[0],
+        ("PostgreSqlToBlob".to_owned(), vec![Condition::Succeeded]),
+        "chained by dataset"
+    );
+    assert_eq!(activities[1].policy.timeout_seconds, None);
+    assert_eq!(activities[1].gateway.as_deref(), Some("gw"));
+    let folder = copy_job(activities.remove(3));
+    assert_eq!(folder.source.object, StoreObject::Files { folder: "in/sub".into(), file: None, recursive: false });
+    let table = copy_job(activities.remove(2));
+    assert_eq!(table.mapping.len(), 2, "only the columns of the structure");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&copy_job(activities.remove(1))).expect("serialises"));
+}
+
+#[test]
+fn version_1_refusals() {
+    let source = json!({"type": "RelationalSource"});
+    let cases = [
+        v1_activity(
+            "Slice",
+            "Rel",
+            "OutBlob",
+            json!({"type": "RelationalSource", "query": "$$Text.Format('{0}', SliceStart)"}),
+            json!({"type": "BlobSink"}),
+        ),
+        v1_activity("Path", "Rel", "Sliced", source.clone(), json!({"type": "BlobSink"})),
+        v1_activity("Two", "Rel", "Rel2", source, json!({"type": "PostgreSqlSink"})),
+    ];
+    let texts: Vec<String> = cases
+        .into_iter()
+        .map(|activity| {
+            let bound =
+                bound(Dialect::V1, &v1_documents(), json!({"activities": [activity]}), json!({})).expect("binds");
+            bound[0].work.as_ref().expect_err("refused").to_string()
+        })
+        .collect();
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn time_spans() {
+    for (text, seconds) in [
+        ("01:00:00", Some(3_600)),
+        ("0.12:00:00", Some(43_200)),
+        ("7.00:00:00", Some(604_800)),
+        ("24:00:00", Some(24 * 86_400)),
+        ("00:00:01.5", Some(1)),
+        ("00:00:00", Some(0)),
+        ("1:2", None),
+        ("soon", None),
+        ("00:61:00", None),
+        ("99999999999999999999:00:00", None),
+        ("-1:00:00", None),
+    ] {
+        assert_eq!(time_span(text), seconds, "{text}");
+    }
+}

@@ -20,7 +20,6 @@ const RELAXED: &[(&str, &[&str])] = &[
     ("AzurePostgreSql", &["connectionString|server"]),
     ("AzureBlobStorage", &["connectionString|sasUri|serviceEndpoint|containerUri"]),
     ("AzureStorage", &["connectionString|sasUri"]),
-    ("Sqlite", &["path|connectionString"]),
 ];
 
 /// Linked service types that a connector serves: dialect, type, connector.

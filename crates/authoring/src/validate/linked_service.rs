@@ -2,19 +2,23 @@
 
 use serde_json::Value;
 
-use super::{known_type, object, reference, required};
+use super::{known_type, no_secrets, object, reference, required};
 use crate::expression::has_expression;
 use crate::member::present;
+use crate::secrets::is_secret_member;
 use crate::store::{Members, settings};
-use crate::{Dialect, Finding, types};
+use crate::{Dialect, DocumentKind, Finding, types};
 
-pub(super) fn check(dialect: Dialect, name: &str, properties: &Value, findings: &mut Vec<Finding>) {
+pub(super) fn check(dialect: Dialect, name: &str, document: &Value, findings: &mut Vec<Finding>) {
+    let properties = crate::member::properties(document);
     let known = known_type(properties, "linked service", dialect, types::linked_service, findings);
     if dialect == Dialect::V2
         && let Some(via) = present(properties, "connectVia")
     {
         reference(via, "IntegrationRuntimeReference", "$.properties.connectVia", findings);
     }
+    misplaced(document, "$", "properties", findings);
+    misplaced(properties, "$.properties", "typeProperties", findings);
     let path = "$.properties.typeProperties";
     let Some(members) = object(properties, "typeProperties", "$.properties", findings) else {
         if present(properties, "typeProperties").is_none() {
@@ -52,6 +56,21 @@ pub(super) fn check(dialect: Dialect, name: &str, properties: &Value, findings: 
         } else {
             Finding::error(path, fault.message)
         });
+    }
+}
+
+/// Secrets are sealed inside `typeProperties`; anywhere else they would be stored in clear.
+fn misplaced(value: &Value, path: &str, inside: &str, findings: &mut Vec<Finding>) {
+    for (name, member) in value.as_object().into_iter().flatten() {
+        if name.eq_ignore_ascii_case(inside) {
+            continue;
+        }
+        let path = format!("{path}.{name}");
+        if is_secret_member(name) || name.eq_ignore_ascii_case("connectionString") {
+            findings.push(Finding::error(path, format!("The member \"{name}\" belongs into \"typeProperties\".")));
+        } else {
+            no_secrets(member, &path, DocumentKind::LinkedService, findings);
+        }
     }
 }
 

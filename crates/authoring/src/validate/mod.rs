@@ -32,8 +32,9 @@ pub fn validate(dialect: Dialect, kind: DocumentKind, name: &str, document: &Val
         findings.push(Finding::error("$.properties", "The object \"properties\" is missing."));
         return findings;
     };
+    doubles(document, "$", kind, &mut findings);
     match kind {
-        DocumentKind::LinkedService => linked_service::check(dialect, name, properties, &mut findings),
+        DocumentKind::LinkedService => linked_service::check(dialect, name, document, &mut findings),
         DocumentKind::Dataset => dataset::check(dialect, properties, &mut findings),
         DocumentKind::Pipeline => pipeline::check(dialect, properties, &mut findings),
     }
@@ -148,7 +149,10 @@ fn no_secrets(value: &Value, path: &str, kind: DocumentKind, findings: &mut Vec<
     match value {
         Value::Object(members) => {
             if type_of(value).eq_ignore_ascii_case("SecureString") && get(value, "value").is_some() {
-                let message = format!("A {kind} cannot hold a secret; only linked services are sealed.");
+                let message = match kind {
+                    DocumentKind::LinkedService => "A secret belongs into \"typeProperties\".".to_owned(),
+                    _ => format!("A {kind} cannot hold a secret; only linked services are sealed."),
+                };
                 findings.push(Finding::error(path, message));
                 return;
             }
@@ -162,6 +166,28 @@ fn no_secrets(value: &Value, path: &str, kind: DocumentKind, findings: &mut Vec<
             }
         }
         _ => {}
+    }
+}
+
+/// Members that differ only in case. One of them would be read and the other stored unread, with whatever secret it
+/// holds. Below `typeProperties` of datasets and pipelines names are the author's own.
+fn doubles(value: &Value, path: &str, kind: DocumentKind, findings: &mut Vec<Finding>) {
+    let Some(members) = value.as_object() else {
+        for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+            doubles(item, &format!("{path}[{index}]"), kind, findings);
+        }
+        return;
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for (name, member) in members {
+        let path = format!("{path}.{name}");
+        if !seen.insert(name.to_lowercase()) {
+            findings
+                .push(Finding::error(&path, format!("The member \"{name}\" is there twice, in different spelling.")));
+        }
+        if kind == DocumentKind::LinkedService || path.eq_ignore_ascii_case("$.properties") {
+            doubles(member, &path, kind, findings);
+        }
     }
 }
 
