@@ -236,18 +236,16 @@ fn causes(error: &dyn std::error::Error) -> String {
     deepest.to_string()
 }
 
-/// What an error answer says, `{"error": {code, message, …}}` or `{code, message}`, as a fault.
+/// What an error answer says, `{"error": {code, message, details}}` or `{code, message}`, as a fault. Our service puts
+/// its own words, apart from the remedy, into the first detail.
 fn refusal(status: StatusCode, body: &Value) -> Fault {
     let error = if body["error"].is_object() { &body["error"] } else { body };
-    let text = |member: &str| error[member].as_str().map(str::to_owned);
+    let detail = error["details"].get(0).filter(|detail| detail["code"].as_str().and_then(fault_info).is_some());
+    let text = |member: &str| detail.unwrap_or(error)[member].as_str().map(str::to_owned);
     let code = text("code").unwrap_or_else(|| code_of(status).to_owned());
     let info = fault_info(&code);
     let message = text("message").unwrap_or_else(|| format!("The service answered {status}."));
-    let told = text("remedy").or_else(|| {
-        let details = error["details"].as_array()?;
-        details.iter().find_map(|detail| detail["remedy"].as_str().map(str::to_owned))
-    });
-    let remedy = told.or_else(|| info.map(|info| info.remedy.to_owned())).unwrap_or_default();
+    let remedy = text("remedy").or_else(|| info.map(|info| info.remedy.to_owned())).unwrap_or_default();
     // A message that ends in its own remedy is not followed by it a second time.
     let remedy = if message.contains(&remedy) { String::new() } else { remedy };
     Fault {
@@ -284,6 +282,9 @@ mod tests {
         let both = [
             json!({"error": {"code": "UserErrorInUse", "message": "It is used by dataset \"d\".", "details": []}}),
             json!({"code": "UserErrorInUse", "message": "It is used by dataset \"d\"."}),
+            json!({"error": {"code": "Conflict", "message": "…", "details": [
+                {"code": "UserErrorInUse", "message": "It is used by dataset \"d\"."}
+            ]}}),
         ];
         for body in both {
             let fault = refusal(StatusCode::CONFLICT, &body);

@@ -7,6 +7,7 @@ mod context;
 mod display;
 mod failure;
 mod logging;
+mod ours;
 mod secret_input;
 mod uri;
 

@@ -1,11 +1,11 @@
 //! `dmg factory`: makes, lists, shows and deletes factories. The original's version 2 resource, nothing added.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::client::{Client, V2};
 use crate::context::ServiceArguments;
-use crate::display::{Output, Table, moment};
+use crate::display::{Output, Table, moment, word};
 use crate::failure::Failure;
 
 /// `dmg factory …`
@@ -92,13 +92,4 @@ pub(crate) async fn run(command: FactoryCommand, output: Output) -> Result<u8, F
         }
     }
     Ok(0)
-}
-
-/// A text member, or nothing.
-pub(crate) fn word(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
 }

@@ -6,9 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::{Client, V1, V2, nothing, segment};
-use crate::command::factory::word;
 use crate::context::ServiceArguments;
-use crate::display::{Output, Table, moment};
+use crate::display::{Output, Table, moment, word};
 use crate::failure::Failure;
 
 /// `dmg gateway …`

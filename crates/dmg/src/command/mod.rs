@@ -1,12 +1,19 @@
 //! All commands in plain sight: one line here and one file each. What a command does is in its file.
 
+mod apply;
 mod completions;
 mod copy;
+mod credential;
+mod dataset;
+mod document;
 mod factory;
 mod gateway;
+mod linked_service;
 mod login;
 mod node;
+mod pipeline;
 pub(crate) mod receipt;
+mod run;
 
 use clap::{ArgMatches, Parser, Subcommand};
 use dmg_ambient::Ambient;
@@ -19,7 +26,8 @@ use crate::logging::LogFormat;
 /// Moves data between stores behind your firewall and outside, and proves every copy.
 #[derive(Debug, Parser)]
 #[command(name = "dmg", version, propagate_version = true, max_term_width = 110)]
-#[command(after_help = "Set DMG_LOG=info or debug for log lines on standard error.")]
+#[command(after_help = "New here? `dmg up` shows all of it in a few seconds.\n\
+    Set DMG_LOG=info or debug for log lines on standard error.")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -27,6 +35,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         global = true,
+        display_order = 900,
         value_enum,
         default_value = "human",
         hide_possible_values = true,
@@ -37,6 +46,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         global = true,
+        display_order = 900,
         value_enum,
         default_value = "text",
         hide_possible_values = true,
@@ -55,12 +65,29 @@ pub(crate) enum Command {
     Receipt(receipt::ReceiptCommand),
     /// Remember a service, so that other commands find it
     Login(login::LoginArguments),
+    /// Deploy files or folders of JSON documents, in the order they need
+    Apply(apply::ApplyArguments),
     /// Factories: what everything else belongs to
     #[command(subcommand)]
     Factory(factory::FactoryCommand),
     /// Gateways (integration runtimes) and their keys
     #[command(subcommand)]
     Gateway(gateway::GatewayCommand),
+    /// Linked services: stores and how to reach them
+    #[command(subcommand)]
+    LinkedService(linked_service::LinkedServiceCommand),
+    /// Datasets: tables and files inside stores
+    #[command(subcommand)]
+    Dataset(dataset::DatasetCommand),
+    /// Pipelines: what is to be copied; start one with `pipeline run`
+    #[command(subcommand)]
+    Pipeline(pipeline::PipelineCommand),
+    /// Runs of pipelines
+    #[command(subcommand)]
+    Run(run::RunCommand),
+    /// Seal the secrets of a linked service before it leaves this machine
+    #[command(subcommand)]
+    Credential(credential::CredentialCommand),
     /// The part that runs next to the data
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -95,8 +122,14 @@ pub(crate) async fn run(
         }
         Command::Receipt(command) => Ok(receipt::run(&command, output.json())?),
         Command::Login(arguments) => login::run(arguments, output).await,
+        Command::Apply(arguments) => apply::run(arguments, output).await,
         Command::Factory(command) => factory::run(command, output).await,
         Command::Gateway(command) => gateway::run(command, output).await,
+        Command::LinkedService(command) => linked_service::run(command, ambient, output).await,
+        Command::Dataset(command) => dataset::run(command, output).await,
+        Command::Pipeline(command) => pipeline::run(command, ambient, output, &cancel).await,
+        Command::Run(command) => run::run(command, ambient, output).await,
+        Command::Credential(command) => credential::run(command, output).await,
         Command::Node(command) => node::run(command, ambient, output, cancel).await,
         Command::Completions(arguments) => completions::run(&arguments),
     }
