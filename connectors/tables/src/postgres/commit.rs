@@ -23,7 +23,7 @@ fn mark_table(sink: &PostgresSink) -> String {
 pub(super) async fn end_session(client: &mut Client, place: &str, process: i32, application: &str) -> Result<()> {
     let process = process.to_string();
     let own = "FROM pg_stat_activity WHERE pid = $1::int AND usename = current_user \
-         AND application_name = left($2, 63) AND pid <> pg_backend_pid()";
+         AND datname = current_database() AND application_name = left($2, 63) AND pid <> pg_backend_pid()";
     // Since version 14 the server itself waits for the end; before, the locks of the session are waited for.
     let wait = if client.version >= 14 { format!(", {}", LOCK_SECONDS * 1000) } else { String::new() };
     let sql = format!("SELECT pg_terminate_backend(pid{wait}) {own}");
@@ -39,7 +39,8 @@ pub(super) async fn end_session(client: &mut Client, place: &str, process: i32, 
 pub(super) async fn end_lower_epochs(client: &mut Client, place: &str, attempt: &Attempt) -> Result<()> {
     let prefix = format!("dmg/{}/", attempt.run);
     let sql = "SELECT pid, application_name FROM pg_stat_activity \
-         WHERE usename = current_user AND starts_with(application_name, $1) AND pid <> pg_backend_pid()";
+         WHERE usename = current_user AND datname = current_database() AND starts_with(application_name, $1) \
+         AND pid <> pg_backend_pid()";
     for row in client.query(sql, &[Some(&prefix)]).await?.rows {
         let [Some(process), Some(name)] = row.as_slice() else { continue };
         let epoch = name.strip_prefix(&prefix).and_then(|epoch| epoch.parse::<u64>().ok());

@@ -397,7 +397,9 @@ impl PartReader {
                 while client.wire.partial().len() < self.frame_bytes_max {
                     client.wire.fill(self.frame_bytes_max).await?;
                 }
-                return Err(self.decoder.oversized(client.wire.partial()));
+                let partial = client.wire.partial();
+                let row = if self.started { partial } else { after_header(partial).unwrap_or_default() };
+                return Err(self.decoder.oversized(row));
             }
             client.wire.fill(self.frame_bytes_max).await?;
             self.active.0.add_bytes(client.wire.take_bytes_read());

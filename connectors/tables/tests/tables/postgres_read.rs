@@ -176,7 +176,7 @@ async fn nulls_do_not_shift_values() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_stream_ends_the_servers_work() {
     let Some(world) = World::new("dropped").await else { return };
-    let sql = "SELECT g, repeat('x', 1000) FROM generate_series(1, 100000000) g";
+    let sql = "SELECT generate_series(1, 100000000) AS g, repeat('x', 1000) AS pad";
     let source = world.source(query(sql), 1, 1000).await.expect("opens");
     let mut stream = source.read(&source.parts()[0], LIMITS).await.expect("reads");
     stream.next().await.expect("a batch").expect("sound");
