@@ -99,7 +99,7 @@ pub(crate) fn settings(connector: &str, name: &str, members: &Members) -> Result
     match connector {
         "postgres" => postgres(name, members, &mut settings)?,
         "sqlite" => need(name, &settings, "path", "path")?,
-        "file" => file(name, &settings)?,
+        "file" => file(name, members, &settings)?,
         "azblob" => azure_blob(name, members, &mut settings)?,
         other => return Err(unsupported(format!("No connector serves the store \"{other}\" of \"{name}\"."))),
     }
@@ -176,7 +176,7 @@ fn postgres(name: &str, members: &Members, settings: &mut Map<String, Value>) ->
             settings.insert("connectTimeoutSeconds".to_owned(), json!(seconds));
         }
     }
-    Ok(())
+    need(name, settings, "user", "user name")
 }
 
 fn postgres_ssl_mode(name: &str, members: &Members) -> Result<Option<&'static str>, Fault> {
@@ -210,7 +210,7 @@ fn file_root(host: String) -> String {
     if host.eq_ignore_ascii_case("localhost") { "/".to_owned() } else { host }
 }
 
-fn file(name: &str, settings: &Map<String, Value>) -> Result<(), Fault> {
+fn file(name: &str, members: &Members, settings: &Map<String, Value>) -> Result<(), Fault> {
     need(name, settings, "root", "host")?;
     let root = settings.get("root").and_then(Value::as_str).unwrap_or_default();
     if root.starts_with("\\\\") || root.starts_with("//") {
@@ -219,6 +219,12 @@ fn file(name: &str, settings: &Map<String, Value>) -> Result<(), Fault> {
         );
         return Err(unsupported(message)
             .remedy("Mount the share on the gateway's machine and name the folder it is mounted at as host."));
+    }
+    if members.text(&["userid", "username", "user"]).is_some() {
+        let message = format!("The linked service \"{name}\" logs in to a file server, which is not supported.");
+        return Err(unsupported(message).remedy(
+            "Mount the share on the gateway's machine, name that folder as host, and leave userId and password out.",
+        ));
     }
     Ok(())
 }

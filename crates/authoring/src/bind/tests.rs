@@ -332,7 +332,7 @@ fn v1_documents() -> Documents {
     use Dialect::V1;
     Documents::default()
         .service(V1, "Pg", "OnPremisesPostgreSql", json!({"server": "db", "database": "d", "authenticationType": "Basic", "username": "u", "gatewayName": "gw", "encryptedCredential": "ENV"}))
-        .service(V1, "Pg2", "OnPremisesPostgreSql", json!({"server": "db", "database": "d", "authenticationType": "Basic", "gatewayName": "other"}))
+        .service(V1, "Pg2", "OnPremisesPostgreSql", json!({"server": "db", "database": "d", "authenticationType": "Basic", "username": "u", "gatewayName": "other"}))
         .service(V1, "Disk", "OnPremisesFileServer", json!({"host": "/data", "gatewayName": "gw"}))
         .service(V1, "Blob", "AzureStorage", json!({"connectionString": "DefaultEndpointsProtocol=https;AccountName=acct;AccountKey=**********;EncryptedCredential=ENV2"}))
         .dataset(V1, "Rel", "Pg", json!({"type": "RelationalTable", "typeProperties": {"tableName": "states"}, "structure": [{"name": "id"}, {"name": "code"}]}))

@@ -57,7 +57,7 @@ fn settings_of_every_served_type() {
     );
     check(V2, "Sqlite", json!({"path": "/data/a.db"}), "sqlite", json!({"path": "/data/a.db"}));
     check(V1, "Sqlite", json!({"connectionString": "Data Source=/data/a.db"}), "sqlite", json!({"path": "/data/a.db"}));
-    check(V2, "FileServer", json!({"host": "/srv/in", "userId": "u"}), "file", json!({"root": "/srv/in"}));
+    check(V2, "FileServer", json!({"host": "/srv/in", "userId": ""}), "file", json!({"root": "/srv/in"}));
     check(V1, "OnPremisesFileServer", json!({"Host": "localhost", "gatewayName": "g"}), "file", json!({"root": "/"}));
     check(
         V2,
@@ -136,6 +136,7 @@ fn refusals_read_well() {
             json!({"server": "s", "database": "d", "authenticationType": "ServicePrincipal"}),
         ),
         (Dialect::V2, "FileServer", json!({"host": "\\\\srv\\share", "userId": "u"})),
+        (Dialect::V2, "FileServer", json!({"host": "/srv/in", "userId": "u"})),
         (Dialect::V2, "AzureBlobStorage", json!({"connectionString": "UseDevelopmentStorage=true"})),
         (Dialect::V2, "AzureBlobStorage", json!({"serviceEndpoint": "https://a.blob.core.windows.net", "tenant": "t"})),
         (
