@@ -328,6 +328,7 @@ impl Run {
         let digest = arrived.as_ref().map_or(String::new(), Sums::row_hex);
         let content = MarkContent { rows: moved.read.rows, digest };
         let committed = self.commit_surely(ready, &content).await?;
+        self.begins("report");
         self.lap("commit");
         if ready.plan.verify == VerifyLevel::Full {
             self.confirm(ready, moved).await?;
