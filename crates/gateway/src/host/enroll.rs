@@ -120,7 +120,13 @@ async fn settle_certificate(
     let key = held.unwrap_or_else(|| CredentialKey::generate(&record.gateway));
     // Saved before it is published: a certificate that was published and then lost opens nothing.
     folder.save_credential_key(&key)?;
-    publish(channel, &key, false).await?;
+    if let Err(fault) = publish(channel, &key, false).await {
+        if made && fault.code == "UserErrorNameTaken" {
+            // Another node was first. Nothing is sealed to ours yet, and it must not stand in the way of an import.
+            folder.forget_credential_key()?;
+        }
+        return Err(fault);
+    }
     Ok((key.certificate().thumbprint().to_owned(), true, made))
 }
 

@@ -138,6 +138,14 @@ impl NodeFolder {
     }
 }
 
+impl NodeFolder {
+    /// Removes a certificate that nothing was sealed to.
+    pub(crate) fn forget_credential_key(&self) -> Result<(), Fault> {
+        remove(&self.0.join(CERTIFICATE))?;
+        remove(&self.0.join(CREDENTIAL))
+    }
+}
+
 /// What is said where a registered node is needed and none is.
 pub(crate) fn not_registered(path: &Path) -> Fault {
     Fault::new(

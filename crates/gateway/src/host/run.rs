@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::channel::PROGRAM;
+use super::enroll::publish;
 use super::folder::NodeFolder;
 use super::job::{self, Stop};
 use super::lease::pause;
@@ -132,6 +133,9 @@ impl Host {
             match self.poll().await {
                 Ok(hints) => {
                     attempt = 0;
+                    if !self.connected {
+                        self.publish_certificate().await;
+                    }
                     self.note(Connection::Connected);
                     if let Err(fault) = self.follow(hints).await {
                         if fault.code == "UserErrorGatewayKey" {
@@ -152,6 +156,23 @@ impl Host {
                 }
             }
             self.reap();
+        }
+    }
+
+    /// Makes sure that the service has the certificate: it may have been away when it was made.
+    async fn publish_certificate(&self) {
+        let published = match self.folder.credential_key() {
+            Ok(Some(key)) => publish(&self.node.channel, &key, false).await,
+            Ok(None) => {
+                tracing::warn!(
+                    "this node does not hold the gateway's certificate and gets no jobs until it is imported"
+                );
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = published {
+            tracing::warn!("the gateway certificate is not published: {fault}");
         }
     }
 
