@@ -3,10 +3,12 @@
 #![expect(clippy::print_stderr, reason = "a test that cannot run must say so")]
 
 pub mod database;
+pub mod installation;
 pub mod program;
 pub mod wait;
 
 pub use database::Database;
+pub use installation::Installation;
 pub use program::{Answer, dmg, judge};
 
 /// What a test without its server does: says so for the runner to count, and ends.
@@ -26,6 +28,11 @@ macro_rules! need {
 /// Says that a test could not run. The runner counts these lines.
 pub fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");
+}
+
+/// Writes a line about a test that went wrong.
+pub fn report(line: &str) {
+    eprintln!("{line}");
 }
 
 /// Azurite: endpoint of the account and the file with its key.

@@ -30,6 +30,14 @@ impl Answer {
         }
     }
 
+    /// Standard output as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.output).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.output, self.errors))
+    }
+
     /// Wants success.
     ///
     /// # Panics
