@@ -51,7 +51,7 @@ def read_parquet(path):
     try:
         import duckdb
 
-        counts = duckdb.execute(f"select count(*), count(uuid), count(json) from read_parquet('{path}')").fetchone()
+        counts = duckdb.execute(f"select count(*), count(uuid) from read_parquet('{path}')").fetchone()
     except ImportError:
         pass
     print(json.dumps({"names": table.column_names, "types": types, "columns": columns, "duckdb": counts}))

@@ -16,7 +16,11 @@ use dmg_protocol::job::{FormatSpec, ParquetFormat, TextFormat};
 use support::*;
 
 /// Runs the script; `None` where Python lacks what it needs.
-#[expect(clippy::disallowed_methods, reason = "a test asks its environment for the Python to use")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test asks its environment for the Python to use"
+)]
 fn python(action: &str, path: &Path, needs: &str) -> Option<String> {
     let python = std::env::var("DMG_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has = Command::new(&python).args(["-c", &format!("import {needs}")]).output();
@@ -57,20 +61,23 @@ fn others_read_our_parquet() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ours.parquet");
     let format = dmg_formats::open(&FormatSpec::Parquet(ParquetFormat::default())).expect("good settings");
-    let batch = everything();
-    let columns = columns_of(&batch);
-    let bytes = write(format.as_ref(), &columns, &[batch.clone(), batch.clone()]).expect("it is written");
-    read(format.as_ref(), &bytes, &declared(&columns), LIMITS).expect("we read it ourselves");
-    std::fs::write(&path, bytes).expect("it is stored");
-    let Some(answer) = python("read-parquet", &path, "pyarrow") else { return };
-    let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
-    for (index, column) in columns.iter().enumerate() {
-        assert_eq!(answer["names"][index], *column.name);
-        let once = raw(batch.column(index), column.kind);
-        let expect: Vec<_> = once.iter().chain(&once).cloned().collect();
-        let found: Vec<Option<String>> = serde_json::from_value(answer["columns"][index].clone()).expect("texts");
-        assert_eq!(found, expect, "{}", column.name);
+    let mut answer = serde_json::Value::Null;
+    for batch in [distinct(), everything()] {
+        let columns = columns_of(&batch);
+        let bytes = write(format.as_ref(), &columns, &[batch.clone(), batch.clone()]).expect("it is written");
+        read(format.as_ref(), &bytes, &declared(&columns), LIMITS).expect("we read it ourselves");
+        std::fs::write(&path, bytes).expect("it is stored");
+        let Some(text) = python("read-parquet", &path, "pyarrow") else { return };
+        answer = serde_json::from_str(&text).expect("JSON");
+        for (index, column) in columns.iter().enumerate() {
+            assert_eq!(answer["names"][index], *column.name);
+            let once = raw(batch.column(index), column.kind);
+            let expect: Vec<_> = once.iter().chain(&once).cloned().collect();
+            let found: Vec<Option<String>> = serde_json::from_value(answer["columns"][index].clone()).expect("texts");
+            assert_eq!(found, expect, "{}", column.name);
+        }
     }
+    let columns = columns_of(&everything());
     let type_of = |name: &str| {
         let index = columns.iter().position(|column| column.name == name).expect("it is there");
         answer["types"][index].as_str().expect("a text").to_owned()
@@ -78,7 +85,7 @@ fn others_read_our_parquet() {
     assert_eq!((type_of("uuid"), type_of("json"), type_of("text")), ("UUID".into(), "JSON".into(), "String".into()));
     assert_eq!(type_of("money"), "Decimal(precision=9, scale=2)");
     if !answer["duckdb"].is_null() {
-        assert_eq!(answer["duckdb"], serde_json::json!([12, 10, 10]));
+        assert_eq!(answer["duckdb"], serde_json::json!([12, 10]));
     }
 }
 

@@ -44,6 +44,16 @@ fn every_kind_comes_back_in_every_compression() {
     }
 }
 
+/// Values that hardly repeat get other encodings than those with a dictionary.
+#[test]
+fn values_without_a_dictionary_come_back() {
+    let batch = distinct();
+    let columns = columns_of(&batch);
+    let bytes = write(snappy().as_ref(), &columns, std::slice::from_ref(&batch)).expect("it is written");
+    let (_, found) = read(snappy().as_ref(), &bytes, &[], LIMITS).expect("it is read");
+    assert_same(&[batch], &found);
+}
+
 #[test]
 fn a_file_without_rows_keeps_its_columns() {
     let columns = columns_of(&everything());

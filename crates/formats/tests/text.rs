@@ -42,6 +42,11 @@ fn golden_bytes() {
 
 #[test]
 fn every_kind_comes_back_from_the_lossless_profile() {
+    let distinct = distinct();
+    let bytes = write(open(TextFormat::lossless()).as_ref(), &columns_of(&distinct), std::slice::from_ref(&distinct));
+    let kinds = declared(&columns_of(&distinct));
+    let found = read(open(TextFormat::lossless()).as_ref(), &bytes.expect("it is written"), &kinds, LIMITS);
+    assert_same(&[distinct], &found.expect("it is read").1);
     let batch = everything();
     let columns = columns_of(&batch);
     let format = open(TextFormat::lossless());
@@ -120,12 +125,15 @@ fn what_would_not_read_back_is_refused() {
         let batch = texts(&[vec![Some("fine"), Some(value)]]);
         let refused = fault(write(open(TextFormat::default()).as_ref(), &columns_of(&batch), &[batch]));
         assert_eq!(refused.code, "UserErrorValue");
-        assert_eq!(refused.message, format!("Row 2 of a piece cannot be written as text: column \"c0\" is {why}."));
+        assert_eq!(
+            refused.message,
+            format!("A value of column \"c0\" cannot be written as text: it is {why} (row 2 of its piece).")
+        );
     }
     let no_marker = TextFormat { null_values: vec![], empty_as_null: false, ..TextFormat::default() };
     let batch = texts(&[vec![None]]);
     let refused = fault(write(open(no_marker).as_ref(), &columns_of(&batch), &[batch]));
-    assert!(refused.message.ends_with("is NULL, for which the format has no marker."), "{refused}");
+    assert!(refused.message.contains("it is NULL, for which the format has no marker (row 1"), "{refused}");
     let escape = TextFormat { escape_char: Some('\\'), ..TextFormat::default() };
     let batch = texts(&[vec![Some("")]]);
     assert_eq!(fault(write(open(escape).as_ref(), &columns_of(&batch), &[batch])).code, "UserErrorValue");

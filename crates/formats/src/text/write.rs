@@ -151,7 +151,8 @@ impl Rows {
 }
 
 fn refused(row: u64, column: &str, what: &str) -> Error {
-    let message = format!("Row {row} of a piece cannot be written as text: column \"{column}\" is {what}.");
+    let message =
+        format!("A value of column \"{column}\" cannot be written as text: it is {what} (row {row} of its piece).");
     Fault::new("UserErrorValue", message)
         .remedy("Give the dataset's format a quoteChar or an escapeChar, or another nullValue.")
         .with("row", row)

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use async_trait::async_trait;
 use bytes::Bytes;
 use dmg_connector::text_form::text_to_array;
@@ -120,6 +120,44 @@ pub(crate) fn everything() -> RecordBatch {
     RecordBatch::try_new(schema(&columns), arrays).expect("columns fit")
 }
 
+/// Rows whose values hardly repeat, extremes and NULLs among them: columns that get no dictionary.
+pub(crate) fn distinct() -> RecordBatch {
+    let mut seed = 42_u64;
+    let mut draw = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed ^ (seed >> 29)
+    };
+    let rows = 5000;
+    let mut of = |name: &str, kind: Kind, text: &mut dyn FnMut(u64) -> String| {
+        let texts = |row: usize| match row {
+            0 => Some(text(0)),
+            1 => Some(text(u64::MAX)),
+            _ => (row % 17 != 0).then(|| text(draw())),
+        };
+        let texts: StringArray = (0..rows).map(texts).collect();
+        let array = text_to_array(&texts, kind).expect("they are of the kind");
+        (column(name, kind), array)
+    };
+    let money = Kind::Decimal { precision: 18, scale: 2 };
+    let wide = Kind::Decimal { precision: 38, scale: 0 };
+    let (columns, arrays): (Vec<_>, Vec<_>) = [
+        of("int64", Kind::Int64, &mut |n| (n as i64).wrapping_add(i64::MIN).to_string()),
+        of("uint64", Kind::UInt64, &mut |n| n.to_string()),
+        of("int32", Kind::Int32, &mut |n| (n as i32).to_string()),
+        of("uint16", Kind::UInt16, &mut |n| (n as u16).to_string()),
+        of("float64", Kind::Float64, &mut |n| f64::from_bits(n >> 2).to_string()),
+        of("money", money, &mut |n| format!("-{}.{:02}", n % 10_000_000_000_000_000, n % 100)),
+        of("wide", wide, &mut |n| format!("{n}{:018}", n % 1_000_000_000_000_000_000)),
+        of("text", Kind::Text, &mut |n| "é".repeat((n % 40) as usize) + &n.to_string()),
+        of("bytes", Kind::Bytes, &mut |n| format!("\\x{n:016x}")),
+        of("uuid", Kind::Uuid, &mut |n| format!("{n:016x}{n:016x}")),
+        of("timestamp", Kind::Timestamp, &mut |n| format!("{:04}-01-02 03:04:05.{:06}", 1 + n % 9999, n % 1_000_000)),
+    ]
+    .into_iter()
+    .unzip();
+    RecordBatch::try_new(schema(&columns), arrays).expect("columns fit")
+}
+
 pub(crate) fn columns_of(batch: &RecordBatch) -> Vec<Column> {
     batch.schema().fields().iter().map(|field| dmg_connector::column_of(field).expect("a kind")).collect()
 }
@@ -182,7 +220,7 @@ pub(crate) fn rows(batches: &[RecordBatch]) -> Vec<Vec<Option<String>>> {
             .map(|(array, column)| dmg_connector::text_form::array_to_text(array, column.kind))
             .collect();
         for row in 0..batch.num_rows() {
-            let value = |text: &StringArray| text.iter().nth(row).flatten().map(str::to_owned);
+            let value = |text: &StringArray| text.is_valid(row).then(|| text.value(row).to_owned());
             all.push(texts.iter().map(value).collect());
         }
     }
