@@ -132,7 +132,7 @@ pub(crate) fn distinct() -> RecordBatch {
         let texts = |row: usize| match row {
             0 => Some(text(0)),
             1 => Some(text(u64::MAX)),
-            _ => (row % 17 != 0).then(|| text(draw())),
+            _ => (!row.is_multiple_of(17)).then(|| text(draw())),
         };
         let texts: StringArray = (0..rows).map(texts).collect();
         let array = text_to_array(&texts, kind).expect("they are of the kind");
