@@ -1,0 +1,319 @@
+//! Kills worker, host or service at a random moment of a chosen stage while a copy runs into a Parquet file, a blob or
+//! a PostgreSQL table. Afterwards the target is old or new content, at the end it is the new one, and nothing is
+//! doubled. `DMG_KILLS` sets the number of kills; the default fits a test run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dmg_ambient::Ambient;
+use dmg_system_tests::installation::kill_process;
+use dmg_system_tests::program::judge;
+use dmg_system_tests::wait::{now, until};
+use dmg_system_tests::{Answer, Azurite, Database, Installation, azurite, need};
+use serde_json::{Value, json};
+
+const ROWS: u64 = 200_000;
+const STAGES: [&str; 5] = ["plan", "move", "verify", "commit", "report"];
+const DEADLINE: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    File,
+    Blob,
+    Table,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Victim {
+    Worker,
+    Host,
+    Service,
+}
+
+struct World {
+    installation: Installation,
+    database: Database,
+    azurite: Azurite,
+    container: String,
+}
+
+impl World {
+    fn new(database: Database, azurite: Azurite) -> World {
+        for (name, batch) in [("src_a", 1), ("src_b", 2)] {
+            database.sql(&format!(
+                "CREATE TABLE {name} AS SELECT i AS id, {batch} AS batch, 'label ' || md5((i * {batch})::text) AS label, \
+                 (i * 7.25 + {batch})::numeric(15,2) AS amount, \
+                 timestamp '2024-01-01' + i * interval '1.000001 s' AS at FROM generate_series(1, {ROWS}) i; \
+                 ANALYZE {name}"
+            ));
+        }
+        database.sql("CREATE TABLE target (id int, batch int, label text, amount numeric(15,2), at timestamp)");
+        let installation = Installation::start("debug,hyper=info,rustls=info,tokio_postgres=info");
+        std::fs::create_dir(installation.path("out")).expect("a target folder");
+        let container = format!("kill{}", std::process::id());
+        let world = World { installation, database, azurite, container };
+        world.documents();
+        world
+    }
+
+    fn documents(&self) {
+        let it = &self.installation;
+        let via = json!({ "referenceName": "onprem", "type": "IntegrationRuntimeReference" });
+        let (host, port) = self.database.host_and_port();
+        let password = std::fs::read_to_string(&self.database.password_file).expect("the password");
+        it.put(
+            "linked-service",
+            "pg",
+            json!({ "type": "PostgreSqlV2", "connectVia": via, "typeProperties": {
+            "server": host, "port": port, "database": self.database.name, "username": self.database.user(),
+            "sslMode": 0, "password": { "type": "SecureString", "value": password.trim() } } }),
+        );
+        it.put(
+            "linked-service",
+            "disk",
+            json!({ "type": "FileServer", "connectVia": via,
+            "typeProperties": { "host": it.path("out") } }),
+        );
+        let key = std::fs::read_to_string(&self.azurite.key_file).expect("the key");
+        let account = self.azurite.endpoint.rsplit('/').next().expect("the account");
+        let text = format!(
+            "DefaultEndpointsProtocol=http;AccountName={account};AccountKey={};BlobEndpoint={}",
+            key.trim(),
+            self.azurite.endpoint
+        );
+        it.put(
+            "linked-service",
+            "blobs",
+            json!({ "type": "AzureBlobStorage", "connectVia": via,
+            "typeProperties": { "connectionString": { "type": "SecureString", "value": text } } }),
+        );
+        let dataset = |kind: &str, service: &str, properties: Value| {
+            json!({ "type": kind, "linkedServiceName": { "referenceName": service, "type": "LinkedServiceReference" },
+                "typeProperties": properties })
+        };
+        for table in ["src_a", "src_b", "target"] {
+            it.put("dataset", table, dataset("PostgreSqlV2Table", "pg", json!({ "schema": "public", "table": table })));
+        }
+        it.put(
+            "dataset",
+            "file",
+            dataset(
+                "Parquet",
+                "disk",
+                json!({
+            "location": { "type": "FileServerLocation", "fileName": "target.parquet" } }),
+            ),
+        );
+        it.put("dataset", "blob", dataset("Parquet", "blobs", json!({
+            "location": { "type": "AzureBlobStorageLocation", "container": self.container, "fileName": "target.parquet" } })));
+        for (target, sink) in [("file", "ParquetSink"), ("blob", "ParquetSink"), ("target", "AzurePostgreSQLSink")] {
+            for source in ["src_a", "src_b"] {
+                it.put(
+                    "pipeline",
+                    &format!("{source}-{target}"),
+                    json!({ "activities": [{
+                    "name": "copy", "type": "Copy",
+                    "inputs": [{ "referenceName": source, "type": "DatasetReference" }],
+                    "outputs": [{ "referenceName": target, "type": "DatasetReference" }],
+                    "typeProperties": { "source": { "type": "PostgreSqlV2Source" }, "sink": { "type": sink } } }] }),
+                );
+            }
+        }
+    }
+
+    fn pipeline(target: Target, source: &str) -> String {
+        format!(
+            "{source}-{}",
+            match target {
+                Target::File => "file",
+                Target::Blob => "blob",
+                Target::Table => "target",
+            }
+        )
+    }
+
+    /// What the target holds now, in a form that can be compared; judged by other people's code.
+    fn content(&self, target: Target) -> String {
+        match target {
+            Target::Table => self.database.sql(
+                "SELECT count(*) || ' ' || coalesce(sum(('x' || md5(t::text))::bit(64)::bigint::numeric), 0) FROM target t",
+            ),
+            Target::File => {
+                let path = self.installation.path("out/target.parquet");
+                let mut command = judge("rows.py", ["file", path.to_str().expect("a plain path")]).expect("python");
+                Answer::of(&mut command).ok().output.trim().to_owned()
+            }
+            Target::Blob => {
+                let Azurite { endpoint, key_file } = &self.azurite;
+                let arguments = ["blob", endpoint, key_file, &self.container, "target.parquet"];
+                let mut command = judge("rows.py", arguments).expect("python");
+                Answer::of(&mut command).ok().output.trim().to_owned()
+            }
+        }
+        .trim()
+        .to_owned()
+    }
+
+    fn kill(&mut self, victim: Victim) -> bool {
+        match victim {
+            Victim::Worker => {
+                let workers = self.installation.workers();
+                workers.iter().for_each(|id| kill_process(*id));
+                return !workers.is_empty();
+            }
+            Victim::Host => {
+                self.installation.kill_node();
+                self.installation.start_node();
+            }
+            Victim::Service => {
+                self.installation.kill_service();
+                self.installation.start_service();
+            }
+        }
+        true
+    }
+}
+
+/// Seconds each stage takes without kills.
+fn stage_seconds(shown: &Value) -> BTreeMap<String, f64> {
+    let text = shown.to_string();
+    let stages = find_stages(shown).unwrap_or_else(|| panic!("no receipt in {text}"));
+    let mut seconds: BTreeMap<String, f64> = stages
+        .iter()
+        .filter_map(|stage| Some((stage["stage"].as_str()?.to_owned(), stage["seconds"].as_f64()?)))
+        .collect();
+    seconds.insert("report".into(), 0.02);
+    seconds
+}
+
+fn find_stages(value: &Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Object(members) => members.iter().find_map(|(name, value)| match (name.as_str(), value) {
+            ("stages", Value::Array(stages)) => Some(stages.clone()),
+            // Receipts are signed as text.
+            ("payload", Value::String(text)) => find_stages(&serde_json::from_str(text).ok()?),
+            _ => find_stages(value),
+        }),
+        Value::Array(items) => items.iter().find_map(find_stages),
+        _ => None,
+    }
+}
+
+/// Waits until the log says that a stage of the run began; false if the run went past it unseen.
+fn reached(world: &World, from: usize, stage: &str, run: &str) -> bool {
+    until("the stage to begin", DEADLINE, || {
+        let text = world.installation.log_text("node");
+        let begun = |stage: &str| {
+            text.get(from..)
+                .unwrap_or("")
+                .lines()
+                .any(|line| line.contains("stage begins") && line.contains(&format!("\"{stage}\"")))
+        };
+        if begun(stage) {
+            return Some(true);
+        }
+        if begun("report") {
+            return Some(false);
+        }
+        let shown = world.installation.show(run)?;
+        matches!(shown["run"]["status"].as_str(), Some("Failed" | "Cancelled" | "Succeeded")).then_some(false)
+    })
+}
+
+#[test]
+fn killed_at_any_moment_the_target_is_old_or_new() {
+    let database = need!(Database::create());
+    let azurite = need!(azurite());
+    let _python = need!(judge("rows.py", ["file", "/nonexistent"]));
+    let kills: usize = dmg_ambient::environment("DMG_KILLS").and_then(|text| text.parse().ok()).unwrap_or(20);
+    let chance = Ambient::test(dmg_ambient::environment("DMG_SEED").and_then(|text| text.parse().ok()).unwrap_or(1121));
+    let mut world = World::new(database, azurite);
+    let mut stages: BTreeMap<Target, BTreeMap<String, f64>> = BTreeMap::new();
+    let mut contents: BTreeMap<(Target, &str), String> = BTreeMap::new();
+    for target in [Target::File, Target::Blob, Target::Table] {
+        for source in ["src_a", "src_b"] {
+            let run = world.installation.run(&World::pipeline(target, source));
+            let (status, shown) = world.installation.wait_run(&run, DEADLINE);
+            assert_eq!(status, "Succeeded", "{shown:#}");
+            if target == Target::Table {
+                continue;
+            }
+            contents.insert((target, source), world.content(target));
+            let receipts = world.installation.dmg(["run", "receipt", &run]).ok().json();
+            stages.insert(target, stage_seconds(&receipts));
+        }
+        if target == Target::Table {
+            let run = world.installation.run(&World::pipeline(target, "src_a"));
+            let _ = world.installation.wait_run(&run, DEADLINE);
+            stages.insert(target, stage_seconds(&world.installation.dmg(["run", "receipt", &run]).ok().json()));
+        }
+    }
+    let mut table: BTreeMap<(Target, &str, Victim), u32> = BTreeMap::new();
+    let (mut hit, mut restarts) = (0, 0);
+    for trial in 0..kills {
+        let target = [Target::File, Target::Blob, Target::Table][trial % 3];
+        let victim = [Victim::Worker, Victim::Host, Victim::Service][(trial / 3) % 3];
+        let stage = STAGES[(trial + trial / 5) % STAGES.len()];
+        let source = if (trial / 3) % 2 == 0 { "src_a" } else { "src_b" };
+        let (old, new) = match target {
+            // Appending: the old rows and, once, the new ones. Doubled rows would show in the sum.
+            Target::Table => {
+                world.database.sql("DELETE FROM target; INSERT INTO target SELECT * FROM src_a WHERE id <= 1000");
+                let old = world.content(target);
+                world.database.sql(&format!(
+                    "DROP TABLE IF EXISTS expected; CREATE TABLE expected AS SELECT * FROM target UNION ALL SELECT * FROM {source}"
+                ));
+                let new = world.database.sql(
+                    "SELECT count(*) || ' ' || coalesce(sum(('x' || md5(t::text))::bit(64)::bigint::numeric), 0) FROM expected t",
+                );
+                (old, new.trim().to_owned())
+            }
+            _ => (world.content(target), contents[&(target, source)].clone()),
+        };
+        let from = world.installation.log_length("node");
+        let run = world.installation.run(&World::pipeline(target, source));
+        let share = (chance.draw() % 1000) as f64 / 1000.0;
+        if reached(&world, from, stage, &run) {
+            let pause = Duration::from_secs_f64(share * stages[&target].get(stage).copied().unwrap_or(0.01));
+            let begun = now();
+            while now() - begun < pause {
+                std::thread::yield_now();
+            }
+            if world.kill(victim) {
+                hit += 1;
+                *table.entry((target, stage, victim)).or_default() += 1;
+                let found = world.content(target);
+                assert!(
+                    found == old || found == new,
+                    "trial {trial}: {victim:?} killed in {stage} of {target:?}: neither old nor new: {found}"
+                );
+            }
+        }
+        let (status, shown) = world.installation.wait_run(&run, DEADLINE);
+        assert_eq!(status, "Succeeded", "trial {trial}: {victim:?} killed in {stage} of {target:?}: {shown:#}");
+        assert_eq!(world.content(target), new, "trial {trial}: {victim:?} killed in {stage} of {target:?}");
+        restarts +=
+            u32::from(shown.to_string().contains("restarted") || shown.to_string().contains("foundCommitted\":true"));
+    }
+    println!("{:8} {:8} {:>8} {:>6} {:>8}", "target", "stage", "worker", "host", "service");
+    for target in [Target::File, Target::Blob, Target::Table] {
+        for stage in STAGES {
+            let of = |victim| table.get(&(target, stage, victim)).copied().unwrap_or(0);
+            println!(
+                "{:8} {stage:8} {:>8} {:>6} {:>8}",
+                format!("{target:?}"),
+                of(Victim::Worker),
+                of(Victim::Host),
+                of(Victim::Service)
+            );
+        }
+    }
+    println!(
+        "{hit} kills in {kills} copies, {restarts} told of a restart; all ended with the new content, none doubled"
+    );
+    assert!(hit * 10 >= kills * 8, "too few kills met a running copy: {hit} of {kills}");
+    let left = world
+        .database
+        .sql("SELECT count(*) FROM pg_tables WHERE tablename LIKE '\\_dmg\\_%' AND tablename NOT LIKE '\\_\\_dmg%'");
+    assert_eq!(left.trim(), "0", "no staging table is left");
+}
