@@ -2,7 +2,7 @@
 //! happens next is the service's; nothing here moves.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Fault, GatewayId, job::Job};
 
@@ -97,7 +97,7 @@ pub struct ActivityDependency {
 }
 
 /// An activity of one run, bound and ready to be handed out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivityDefinition {
     /// Name in the pipeline.
@@ -112,7 +112,17 @@ pub struct ActivityDefinition {
     /// Pause before each of them.
     pub retry_interval_seconds: u64,
     /// How long one attempt may take, waiting included.
-    pub timeout_seconds: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+    /// Its input is not shown.
+    #[serde(default)]
+    pub secure_input: bool,
+    /// Its output is not shown.
+    #[serde(default)]
+    pub secure_output: bool,
+    /// Switched off by its author: it does not run and counts as ended so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inactive: Option<ActivityRunStatus>,
     /// Whose queue it goes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayId>,
@@ -127,4 +137,7 @@ pub struct ActivityDefinition {
     pub refusal: Option<Fault>,
     /// What the public API shows as its input.
     pub input: Value,
+    /// The author's own properties.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub user_properties: Map<String, Value>,
 }
