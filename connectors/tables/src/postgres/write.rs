@@ -64,8 +64,9 @@ impl Control {
     /// The session; a new one if the last broke. A lost session is ended first, so that whatever it was doing is
     /// decided before anybody looks.
     pub(super) async fn client(&mut self, server: &Server) -> Result<&mut Client> {
-        if let Some(client) = self.client.take() {
-            if client.usable() {
+        if let Some(mut client) = self.client.take() {
+            // A successor or an administrator may have ended it between two commands.
+            if client.usable() && client.batch("").await.is_ok() {
                 return Ok(self.client.insert(client));
             }
             self.lost = Some(client.process);

@@ -98,7 +98,7 @@ fn describe(connection: &Connection, path: &Path, sql: &str) -> Result<Vec<Colum
     }
     let mut columns = Vec::new();
     let mut open = Vec::new();
-    for (index, described) in statement.columns().into_iter().enumerate() {
+    for (index, described) in statement.columns().enumerate() {
         let declared = described.decl_type().unwrap_or_default();
         let kind = kind(declared);
         if kind.is_none() {

@@ -134,7 +134,7 @@ async fn cutting_proxy(listener: TcpListener, port: u16) {
             tokio::select! {
                 read = client.read(&mut from_client) => {
                     let Ok(count @ 1..) = read else { break };
-                    cut = from_client[..count].starts_with(b"Q") && from_client[..count].ends_with(b"COMMIT\0");
+                    cut = &from_client[..count] == b"Q\0\0\0\x0bCOMMIT\0";
                     server.write_all(&from_client[..count]).await.expect("passes on");
                     if cut { break }
                 }

@@ -32,6 +32,7 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 impl World {
     /// A fresh database, or nothing if there is no server.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so loudly")]
     pub(crate) async fn new(name: &str) -> Option<World> {
         let Some(url) = dmg_ambient::environment("DMG_TEST_POSTGRES") else {
             eprintln!("SKIPPED: DMG_TEST_POSTGRES names no PostgreSQL server");
