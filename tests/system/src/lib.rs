@@ -5,6 +5,7 @@
 pub mod database;
 pub mod installation;
 pub mod program;
+pub mod scan;
 pub mod wait;
 
 pub use database::Database;

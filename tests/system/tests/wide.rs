@@ -49,14 +49,14 @@ impl World {
         self.folder.path().join(name).to_string_lossy().into_owned()
     }
 
-    fn from_table(&self, table: &str, to: &[&str]) -> Answer {
+    fn copy_out(&self, table: &str, to: &[&str]) -> Answer {
         let (url, receipt) = (self.database.url(), self.path("receipt.json"));
         let from = ["copy", "--from", &url, "--secret-file", &self.database.password_file, "--table", table];
         let tail = ["--mode", "overwrite", "--verify", "full", "--receipt", &receipt];
         Answer::of(&mut dmg(from.iter().chain(to).chain(&tail)))
     }
 
-    fn into_table(&self, from: &[&str], table: &str) -> Answer {
+    fn copy_in(&self, from: &[&str], table: &str) -> Answer {
         let url = self.database.url();
         let to = ["--to", &url, "--secret-file", &self.database.password_file, "--table", table, "--mode", "overwrite"];
         Answer::of(&mut dmg(["copy"].iter().chain(from).chain(&to)))
@@ -101,7 +101,7 @@ impl World {
 fn through_parquet_and_back() {
     let world = need!(World::new());
     let file = world.path("wide.parquet");
-    let _ = world.from_table("wide", &["--to", &format!("file:{file}")]).ok();
+    let _ = world.copy_out("wide", &["--to", &format!("file:{file}")]).ok();
     world.modeled_columns_are_safe();
     let receipt = world.path("receipt.json");
     let mut parquet = need!(judge("judge/digest.py", ["parquet", &receipt, &file]));
@@ -110,7 +110,7 @@ fn through_parquet_and_back() {
     let table = ["postgres", &receipt, &url, "wide", "--password-file", &world.database.password_file];
     let mut table = need!(judge("judge/digest.py", table));
     let _ = Answer::of(&mut table).ok();
-    let _ = world.into_table(&["--from", &format!("file:{file}")], "back").ok();
+    let _ = world.copy_in(&["--from", &format!("file:{file}")], "back").ok();
     world.equal();
 }
 
@@ -118,9 +118,9 @@ fn through_parquet_and_back() {
 fn through_text_and_back() {
     let world = need!(World::new());
     let file = world.path("wide.csv");
-    let _ = world.from_table("wide", &["--to", &format!("file:{file}")]).ok();
+    let _ = world.copy_out("wide", &["--to", &format!("file:{file}")]).ok();
     world.modeled_columns_are_safe();
-    let _ = world.into_table(&["--from", &format!("file:{file}")], "back").ok();
+    let _ = world.copy_in(&["--from", &format!("file:{file}")], "back").ok();
     world.equal();
 }
 
@@ -128,7 +128,7 @@ fn through_text_and_back() {
 fn from_table_to_table() {
     let world = need!(World::new());
     let (url, password) = (world.database.url(), world.database.password_file.clone());
-    let _ = world.from_table("wide", &["--to", &url, "--secret-file", &password, "--table", "back"]).ok();
+    let _ = world.copy_out("wide", &["--to", &url, "--secret-file", &password, "--table", "back"]).ok();
     world.modeled_columns_are_safe();
     world.equal();
 }
@@ -144,9 +144,9 @@ fn through_a_blob_and_back() {
         let uri = format!("azblob://devstoreaccount1/{container}/folder/{name}");
         let blob = [&uri, "--endpoint", &azurite.endpoint, "--secret-file", &azurite.key_file];
         let to: Vec<&str> = ["--to"].into_iter().chain(blob).collect();
-        let _ = world.from_table("wide", &to).ok();
+        let _ = world.copy_out("wide", &to).ok();
         let from: Vec<&str> = ["--from"].into_iter().chain(blob).collect();
-        let _ = world.into_table(&from, "back").ok();
+        let _ = world.copy_in(&from, "back").ok();
         world.equal();
     }
 }
@@ -155,10 +155,10 @@ fn through_a_blob_and_back() {
 fn a_value_the_plan_did_not_promise_changes_nothing() {
     let world = need!(World::new());
     let file = world.path("kept.parquet");
-    let _ = world.from_table("wide", &["--to", &format!("file:{file}")]).ok();
+    let _ = world.copy_out("wide", &["--to", &format!("file:{file}")]).ok();
     let before = std::fs::read(&file).expect("it was written");
     world.database.sql("INSERT INTO wide (id, a_num_38_10) VALUES (99, 'NaN')");
-    let answer = world.from_table("wide", &["--to", &format!("file:{file}")]).fault("UserErrorValue");
+    let answer = world.copy_out("wide", &["--to", &format!("file:{file}")]).fault("UserErrorValue");
     assert!(answer.errors.contains("a_num_38_10"), "{}", answer.errors);
     assert_eq!(std::fs::read(&file).expect("it is still there"), before);
     let left: Vec<_> = std::fs::read_dir(world.folder.path()).expect("a folder").collect();
