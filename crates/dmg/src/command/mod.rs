@@ -14,6 +14,8 @@ mod node;
 mod pipeline;
 pub(crate) mod receipt;
 mod run;
+mod service;
+mod up;
 
 use clap::{ArgMatches, Parser, Subcommand};
 use dmg_ambient::Ambient;
@@ -58,6 +60,8 @@ pub(crate) struct Arguments {
 /// One command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Start everything on this machine: a service, a node and a sample copy
+    Up(up::UpArguments),
     /// Copy from one store to another, without a service
     Copy(Box<copy::CopyArguments>),
     /// Show and check the proof a copy ends in
@@ -91,6 +95,9 @@ pub(crate) enum Command {
     /// The part that runs next to the data
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// The part that nodes and people talk to
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
     /// Print completions for a shell
     Completions(completions::CompletionsArguments),
 }
@@ -98,7 +105,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it runs until it is told to stop.
     pub(crate) fn serves(&self) -> bool {
-        matches!(self, Command::Node(node::NodeCommand::Run(_)))
+        matches!(self, Command::Service(_) | Command::Node(node::NodeCommand::Run(_)))
     }
 
     /// Whether the engine runs in this process.
@@ -116,6 +123,7 @@ pub(crate) async fn run(
     cancel: CancellationToken,
 ) -> Result<u8, Failure> {
     match command {
+        Command::Up(arguments) => up::run(arguments, ambient, output, cancel).await,
         Command::Copy(arguments) => {
             let own = matches.subcommand_matches("copy").expect("clap parsed this very command");
             Ok(copy::run(ambient, *arguments, own, output.json(), &cancel).await?)
@@ -131,6 +139,7 @@ pub(crate) async fn run(
         Command::Run(command) => run::run(command, ambient, output).await,
         Command::Credential(command) => credential::run(command, output).await,
         Command::Node(command) => node::run(command, ambient, output, cancel).await,
+        Command::Service(command) => service::run(command, ambient, output, cancel).await,
         Command::Completions(arguments) => completions::run(&arguments),
     }
 }
