@@ -24,6 +24,7 @@ impl Ready<'_> {
     pub(crate) fn value(&self) -> Value {
         json!({
             "service": self.service,
+            "page": format!("{}/dmg/status", self.service),
             "tokenFile": self.folder.token(),
             "ca": self.folder.certificate(),
             "factory": FACTORY,
@@ -50,6 +51,7 @@ impl Ready<'_> {
 {running} Ready after {seconds:.1} s.
 
   service  {service}
+  page     {service}/dmg/status (user: any, password: the token)
   token    {token}
   data     {data}
 
@@ -72,7 +74,7 @@ impl Ready<'_> {
   curl --cacert {ca} -H \"Authorization: Bearer $(cat {token})\" \\
       '{service}/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}/providers/Microsoft.DataFactory/factories?api-version=2018-06-01'
 
-Stop with Ctrl-C. Everything is kept, and the next {program} up goes on from here.",
+Stop with Ctrl-C. Everything is kept; dmg up goes on from here, dmg up --reset starts afresh.",
             running = strong("Data Management Gateway runs."),
             seconds = self.seconds,
             data = quoted(folder.root()),

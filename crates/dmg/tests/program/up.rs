@@ -1,9 +1,7 @@
 //! The first minute, and the tools against a real service with a real node: one world, started by `dmg up`.
 
-mod support;
-
+use crate::world::{World, holds_something, text};
 use serde_json::Value;
-use support::{World, holds_something, text};
 
 const LISTEN: &[&str] = &["up", "--data", "up", "--listen", "127.0.0.1:0"];
 

@@ -7,24 +7,24 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// Longest wait for anything.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Folders and environment of one test.
-pub struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         World { folder: tempfile::tempdir().expect("a folder") }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A command that sees nothing of the person who runs the test.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dmg"));
         command
             .env_clear()
@@ -38,19 +38,19 @@ impl World {
     }
 
     /// Runs to the end.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command().args(arguments).output().expect("the program starts")
     }
 
     /// Runs to the end; must end well. Gives standard output.
-    pub fn good(&self, arguments: &[&str]) -> String {
+    pub(crate) fn good(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "dmg {arguments:?}: {}", text(&output.stderr));
         text(&output.stdout)
     }
 
     /// Starts a program that runs until it is told to stop, and waits for the JSON it says first.
-    pub fn serve(&self, arguments: &[&str]) -> (Running, serde_json::Value) {
+    pub(crate) fn serve(&self, arguments: &[&str]) -> (Running, serde_json::Value) {
         let mut child = self
             .command()
             .args(arguments)
@@ -81,19 +81,19 @@ impl World {
     }
 
     /// What the program that serves wrote to standard error so far.
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         std::fs::read_to_string(self.path("stderr.txt")).unwrap_or_default()
     }
 }
 
 /// A program that is stopped with the test.
-pub struct Running {
+pub(crate) struct Running {
     child: Option<Child>,
 }
 
 impl Running {
     /// Interrupts it as Ctrl-C does, and gives its exit code.
-    pub fn interrupt(mut self) -> Option<i32> {
+    pub(crate) fn interrupt(mut self) -> Option<i32> {
         let mut child = self.child.take().expect("it runs");
         let id = child.id().to_string();
         Command::new("kill").args(["-INT", &id]).status().expect("kill is there");
@@ -110,11 +110,11 @@ impl Drop for Running {
     }
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Whether a file is there and holds something.
-pub fn holds_something(path: &Path) -> bool {
+pub(crate) fn holds_something(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
 }

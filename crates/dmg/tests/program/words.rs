@@ -1,8 +1,6 @@
 //! What people read: help, messages and exit codes, as snapshots.
 
-mod support;
-
-use support::{World, text};
+use crate::world::{World, text};
 
 /// Every command with its help. A new one is added here.
 const COMMANDS: &[&[&str]] = &[

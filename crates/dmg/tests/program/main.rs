@@ -1,0 +1,5 @@
+//! The program as people and scripts meet it: real processes, real folders, a real service and node.
+
+mod up;
+mod words;
+mod world;
