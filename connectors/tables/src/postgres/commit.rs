@@ -64,15 +64,46 @@ async fn staging_tables(sink: &PostgresSink, client: &mut Client) -> Result<Vec<
     Ok(names.filter_map(|name| Some((Epoch(name.strip_prefix(&prefix)?.parse().ok()?), name))).collect())
 }
 
-/// Removes staging tables of this and lower epochs.
+/// Removes staging tables of this and lower epochs, and those of other runs of this role that nobody works on any
+/// more: a copy that was killed and never came back.
 pub(super) async fn drop_staging_up_to_now(sink: &PostgresSink, client: &mut Client) -> Result<()> {
-    let tables = staging_tables(sink, client).await?;
-    let old = tables.iter().filter(|(epoch, _)| *epoch <= sink.request.attempt.epoch);
-    for (_, name) in old {
-        let table = format!("{}.{}", quoted(&sink.target.schema), quoted(name));
-        client.batch(&format!("SET lock_timeout = '{LOCK_SECONDS}s'; DROP TABLE IF EXISTS {table}")).await?;
+    let own = staging_tables(sink, client).await?;
+    let own = own.into_iter().filter(|(epoch, _)| *epoch <= sink.request.attempt.epoch).map(|(_, name)| name);
+    let table = |name: &str| format!("{}.{}", quoted(&sink.target.schema), quoted(name));
+    for name in own {
+        client.batch(&format!("SET lock_timeout = '{LOCK_SECONDS}s'; DROP TABLE IF EXISTS {}", table(&name))).await?;
+    }
+    for name in orphans(sink, client).await? {
+        // Whoever holds it is not dead after all.
+        let _ = client.batch(&format!("SET lock_timeout = '1s'; DROP TABLE IF EXISTS {}", table(&name))).await;
     }
     client.batch("SET lock_timeout = 0").await
+}
+
+/// Staging tables of this role whose run has no session. Tables are listed before sessions: a run connects before it
+/// stages, so one that just starts is never taken for dead.
+async fn orphans(sink: &PostgresSink, client: &mut Client) -> Result<Vec<String>> {
+    let tables = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname ~ '^_dmg_[0-9a-f]{12}_[0-9]+$' \
+         AND pg_get_userbyid(c.relowner) = current_user";
+    let tables = client.query(tables, &[Some(&sink.target.schema)]).await?.rows;
+    let sessions = "SELECT split_part(application_name, '/', 2) FROM pg_stat_activity \
+         WHERE datname = current_database() AND starts_with(application_name, 'dmg/')";
+    let sessions = client.query(sessions, &[]).await?.rows;
+    let alive: Vec<String> = sessions
+        .into_iter()
+        .filter_map(|row| row.into_iter().next().flatten())
+        .map(|run| staging_name(&Attempt { namespace: String::new(), run: run.into(), epoch: Epoch(0) }))
+        .collect();
+    let run_of = |name: &str| name.rsplit_once('_').map(|(run, _)| run.to_owned());
+    let alive: Vec<_> = alive.iter().filter_map(|name| run_of(name)).collect();
+    let names = tables.into_iter().filter_map(|row| row.into_iter().next().flatten());
+    Ok(names.filter(|name| run_of(name).is_some_and(|run| !alive.contains(&run))).collect())
+}
+
+/// Name of an attempt's staging table.
+pub(super) fn staging_name(attempt: &Attempt) -> String {
+    format!("_dmg_{}", attempt.short())
 }
 
 /// Makes the mark table, once; several runs may try at the same time.

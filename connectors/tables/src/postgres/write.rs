@@ -127,7 +127,7 @@ impl PostgresSink {
 
     /// Name of the staging table, without its schema.
     pub(super) fn staging(&self) -> String {
-        format!("_dmg_{}", self.request.attempt.short())
+        commit::staging_name(&self.request.attempt)
     }
 
     pub(super) fn staging_quoted(&self) -> String {

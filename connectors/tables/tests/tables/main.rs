@@ -2,6 +2,7 @@
 
 mod postgres_errors;
 mod postgres_read;
+mod postgres_tls;
 mod postgres_write;
 mod sqlite_read;
 mod support;

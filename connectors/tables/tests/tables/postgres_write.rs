@@ -246,3 +246,34 @@ async fn a_commit_waits_for_other_writers() {
     committed.expect("commits once the other lets go");
     assert_eq!(world.value("SELECT count(*) FROM dst").await, "20000");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_run_left_is_cleared_away() {
+    let Some(world) = World::new("orphan").await else { return };
+    numbers(&world).await;
+    let mut dead = Vec::new();
+    for run in [OTHER, "00000000-0000-4000-8000-000000000001"] {
+        let source = world.source(table("src"), 1, 5000).await.expect("opens");
+        let mut sink = world.sink(request(run, 1, "dst", WriteMode::Append)).await.expect("opens");
+        stage(source.as_ref(), sink.as_mut()).await.expect("stages");
+        dead.push(sink);
+    }
+    let alive = dead.pop().expect("two");
+    drop(dead);
+    let sessions = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dmg/{OTHER}/1' AND datname = current_database()"
+    );
+    let ambient = dmg_ambient::Ambient::real();
+    let deadline = ambient.uptime() + std::time::Duration::from_secs(20);
+    while world.value(&sessions).await != "0" {
+        assert!(ambient.uptime() < deadline, "the sessions do not end");
+        ambient.sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let source = world.source(table("src"), 1, 5000).await.expect("opens");
+    let mut sink = world.sink(request(RUN, 1, "dst", WriteMode::Append)).await.expect("opens");
+    stage(source.as_ref(), sink.as_mut()).await.expect("stages");
+    let left =
+        "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relname ~ '^_dmg_' AND relkind = 'r'";
+    assert_eq!(world.value(left).await, "_dmg_000000000000_1 _dmg_0f8fad5bd9cb_1", "only those who still work");
+    alive.abort().await.expect("cleans up");
+}
