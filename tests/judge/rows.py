@@ -34,7 +34,7 @@ def main():
     with open(key_file, encoding="utf-8") as file:
         key = file.read().strip()
     credential = {"account_name": endpoint.rstrip("/").rsplit("/", 1)[1], "account_key": key}
-    service = BlobServiceClient(endpoint, credential=credential)
+    service = BlobServiceClient(endpoint, credential=credential, api_version="2025-11-05")
     try:
         data = service.get_blob_client(container, name).download_blob().readall()
     except ResourceNotFoundError:

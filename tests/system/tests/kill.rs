@@ -51,6 +51,8 @@ impl World {
         let installation = Installation::start("debug,hyper=info,rustls=info,tokio_postgres=info");
         std::fs::create_dir(installation.path("out")).expect("a target folder");
         let container = format!("kill{}", std::process::id());
+        let make = judge("judge/container.py", [&azurite.endpoint, &azurite.key_file, &container]);
+        let _ = Answer::of(&mut make.expect("python")).ok();
         let world = World { installation, database, azurite, container };
         world.documents();
         world
@@ -140,13 +142,13 @@ impl World {
             ),
             Target::File => {
                 let path = self.installation.path("out/target.parquet");
-                let mut command = judge("rows.py", ["file", path.to_str().expect("a plain path")]).expect("python");
+                let mut command = judge("judge/rows.py", ["file", path.to_str().expect("a plain path")]).expect("python");
                 Answer::of(&mut command).ok().output.trim().to_owned()
             }
             Target::Blob => {
                 let Azurite { endpoint, key_file } = &self.azurite;
                 let arguments = ["blob", endpoint, key_file, &self.container, "target.parquet"];
-                let mut command = judge("rows.py", arguments).expect("python");
+                let mut command = judge("judge/rows.py", arguments).expect("python");
                 Answer::of(&mut command).ok().output.trim().to_owned()
             }
         }
@@ -224,7 +226,7 @@ fn reached(world: &World, from: usize, stage: &str, run: &str) -> bool {
 fn killed_at_any_moment_the_target_is_old_or_new() {
     let database = need!(Database::create());
     let azurite = need!(azurite());
-    let _python = need!(judge("rows.py", ["file", "/nonexistent"]));
+    let _python = need!(judge("judge/rows.py", ["file", "/nonexistent"]));
     let kills: usize = dmg_ambient::environment("DMG_KILLS").and_then(|text| text.parse().ok()).unwrap_or(20);
     let chance = Ambient::test(dmg_ambient::environment("DMG_SEED").and_then(|text| text.parse().ok()).unwrap_or(1121));
     let mut world = World::new(database, azurite);

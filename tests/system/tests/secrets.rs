@@ -53,8 +53,8 @@ fn no_secret_is_left_anywhere() {
     let (right, wrong) = (secret(), secret());
     let user = format!("etl_{}", database.name);
     database.sql(&format!(
-        "CREATE ROLE {user} LOGIN PASSWORD '{right}'; CREATE TABLE some AS SELECT g AS id, md5(g::text) AS t
-         FROM generate_series(1, 300000) g; GRANT SELECT ON some TO {user}"
+        "CREATE ROLE {user} LOGIN PASSWORD '{right}'; CREATE TABLE plenty AS SELECT g AS id, md5(g::text) AS t
+         FROM generate_series(1, 300000) g; GRANT SELECT ON plenty TO {user}"
     ));
     let container = database.name.replace('_', "-");
     let mut make = need!(judge("judge/container.py", [&azurite.endpoint, &azurite.key_file, &container]));
@@ -82,7 +82,7 @@ fn no_secret_is_left_anywhere() {
         }),
     );
     for (name, service, relation) in
-        [("some", "right", "some"), ("missing", "right", "no_such"), ("locked", "wrong", "some")]
+        [("some", "right", "plenty"), ("missing", "right", "no_such"), ("locked", "wrong", "plenty")]
     {
         site.put("dataset", name, table(service, relation));
     }
