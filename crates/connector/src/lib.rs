@@ -5,6 +5,8 @@
 //! with its future. Connectors classify failures; they neither sleep nor retry.
 
 mod carrier;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod digest;
 mod error;
 mod files;
