@@ -163,6 +163,7 @@ impl ServiceArguments {
             return Err(Failure::configuration("Nothing says which service is meant.")
                 .remedy("Run dmg login --service URL --token-file FILE once, or give these flags."));
         };
+        let service = check_service(&service)?;
         let token_file = self.token_file.clone().or_else(|| stored.map(|context| context.token_file.clone()));
         let Some(token_file) = token_file else {
             return Err(Failure::configuration("Nothing says where the access token is.")
@@ -179,7 +180,7 @@ impl ServiceArguments {
         let pick =
             |flag: &Option<String>, stored: Option<&Option<String>>| flag.clone().or_else(|| stored.cloned().flatten());
         Ok(Connection {
-            service: check_service(&service)?,
+            service,
             token: Secret::new(token.trim().to_owned()),
             ca,
             factory: pick(&self.factory, stored.map(|context| &context.factory)),

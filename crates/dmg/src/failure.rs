@@ -47,6 +47,6 @@ impl IntoConfiguration for Fault {
 
 /// A file of ours that cannot be read or written.
 pub(crate) fn file_fault(action: &str, path: &std::path::Path, error: &std::io::Error) -> Fault {
-    Fault::new("UserErrorSettings", format!("The file {} cannot be {action}: {error}.", path.display()))
+    Fault::new("UserErrorSettings", format!("\"{}\" cannot be {action}: {error}.", path.display()))
         .remedy("Check the path and your rights on it.")
 }

@@ -57,29 +57,39 @@ fn runtime(command: &Command) -> Result<tokio::runtime::Runtime, Failure> {
 async fn with_signals(command: Command, matches: &clap::ArgMatches, output: Output) -> Result<u8, Failure> {
     let ambient = Ambient::real();
     let cancel = CancellationToken::new();
+    let worker = command.is_worker();
     let work = command::run(command, matches, &ambient, output, cancel.clone());
     tokio::pin!(work);
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(worker)?;
     tokio::select! {
         result = &mut work => return result,
         () = signals.next() => cancel.cancel(),
     }
+    if worker {
+        return Ok(EXIT_SIGNAL);
+    }
     tokio::select! {
         result = &mut work => result,
-        () = signals.next() => Ok(130),
+        () = signals.next() => Ok(EXIT_SIGNAL),
     }
 }
 
+/// Exit code of a program that a signal ended.
+const EXIT_SIGNAL: u8 = 130;
+
 struct Signals {
+    /// A worker shares its host's terminal: there the interrupt is meant for the host, which tells its workers.
+    only_terminate: bool,
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    fn new(only_terminate: bool) -> Result<Self, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
         let refused = |error| Failure::configuration(format!("The program cannot listen for signals: {error}."));
         Ok(Signals {
+            only_terminate,
             interrupt: signal(SignalKind::interrupt()).map_err(refused)?,
             terminate: signal(SignalKind::terminate()).map_err(refused)?,
         })
@@ -87,7 +97,7 @@ impl Signals {
 
     async fn next(&mut self) {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
+            _ = self.interrupt.recv(), if !self.only_terminate => {}
             _ = self.terminate.recv() => {}
         }
     }

@@ -108,9 +108,14 @@ impl Command {
         matches!(self, Command::Service(_) | Command::Node(node::NodeCommand::Run(_)))
     }
 
+    /// Whether it is the worker of a node.
+    pub(crate) fn is_worker(&self) -> bool {
+        matches!(self, Command::Node(node::NodeCommand::Worker))
+    }
+
     /// Whether the engine runs in this process.
     pub(crate) fn moves_data(&self) -> bool {
-        matches!(self, Command::Copy(_) | Command::Node(node::NodeCommand::Worker))
+        matches!(self, Command::Copy(_)) || self.is_worker()
     }
 }
 

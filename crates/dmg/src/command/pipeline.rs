@@ -1,5 +1,7 @@
 //! `dmg pipeline`: what is to be copied, as documents, and starting it.
 
+use std::io::IsTerminal;
+
 use clap::{Args, Subcommand};
 use dmg_ambient::Ambient;
 use dmg_authoring::DocumentKind;
@@ -12,6 +14,7 @@ use crate::command::document::{self, List, Name, Put};
 use crate::command::run as runs;
 use crate::context::ServiceArguments;
 use crate::display::Output;
+use crate::display::progress::Bar;
 use crate::failure::Failure;
 
 /// `dmg pipeline …`
@@ -77,7 +80,12 @@ async fn start(arguments: Start, ambient: &Ambient, output: Output, cancel: &Can
         return Ok(0);
     }
     output.note(&format!("Run {run} started."));
-    match runs::wait(&client, &factory, &run, ambient, cancel).await? {
+    let bar = (!output.json() && std::io::stderr().is_terminal()).then(Bar::new);
+    let ended = runs::wait_and_show(&client, &factory, &run, ambient, cancel, bar.as_ref()).await;
+    if let Some(bar) = &bar {
+        bar.clear();
+    }
+    match ended? {
         Some(status) => runs::show_end(&client, &factory, &run, &status, output).await,
         None => {
             output.note(&format!("Not waiting any longer; the run goes on. Stop it with dmg run cancel {run}"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use dmg_ambient::Ambient;
+use dmg_protocol::worker::Progress;
 use dmg_protocol::{Fault, Receipt, Signed};
 use dmg_seal::open_signed;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{Client, V2, nothing, segment};
 use crate::command::receipt;
 use crate::context::ServiceArguments;
+use crate::display::progress::Bar;
 use crate::display::{Output, Table, moment, word};
 use crate::failure::{EXIT_FAULT, Failure};
 use crate::ours::{self, OURS};
@@ -215,11 +217,31 @@ pub(crate) async fn wait(
     ambient: &Ambient,
     cancel: &CancellationToken,
 ) -> Result<Option<String>, Fault> {
+    wait_and_show(client, factory, id, ambient, cancel, None).await
+}
+
+/// As [`wait`], with a bar that shows how far the copies are.
+pub(crate) async fn wait_and_show(
+    client: &Client,
+    factory: &str,
+    id: &str,
+    ambient: &Ambient,
+    cancel: &CancellationToken,
+    bar: Option<&Bar>,
+) -> Result<Option<String>, Fault> {
     loop {
         let run = get(client, factory, id).await?;
         let status = word(&run["status"]);
         if matches!(status.as_str(), "Succeeded" | "Failed" | "Cancelled") {
             return Ok(Some(status));
+        }
+        if let Some(bar) = bar {
+            let all = activities(client, factory, id).await?;
+            let running = all.iter().find(|activity| activity["status"] == "InProgress");
+            let progress = running.map(|activity| activity["output"]["progress"].clone());
+            if let Some(progress) = progress.and_then(|value| serde_json::from_value::<Progress>(value).ok()) {
+                bar.update(&progress);
+            }
         }
         tokio::select! {
             () = ambient.sleep(ASK_EVERY) => {}
