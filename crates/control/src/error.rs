@@ -14,8 +14,8 @@ pub(crate) struct Refusal {
     code: Option<&'static str>,
     /// The original's exact text, where it has one.
     text: Option<String>,
-    /// What happened.
-    pub(crate) fault: Fault,
+    /// What happened. Boxed, because every handler's answer carries room for it.
+    pub(crate) fault: Box<Fault>,
     /// What it is about.
     target: Option<String>,
 }
@@ -25,7 +25,7 @@ pub(crate) type Result<T> = std::result::Result<T, Refusal>;
 
 impl Refusal {
     fn original(status: StatusCode, code: &'static str, text: Option<String>, fault: Fault) -> Self {
-        Refusal { status, code: Some(code), text, fault, target: None }
+        Refusal { status, code: Some(code), text, fault: Box::new(fault), target: None }
     }
 
     /// The fault with another status than its code's own.
@@ -88,7 +88,7 @@ impl Refusal {
 
     /// The error envelope.
     pub(crate) fn body(&self) -> Value {
-        let Fault { code, message, remedy, .. } = &self.fault;
+        let Fault { code, message, remedy, .. } = &*self.fault;
         let text = match &self.text {
             Some(text) => text.clone(),
             None if remedy.is_empty() || message.contains(remedy.as_str()) => message.clone(),
@@ -114,7 +114,7 @@ impl From<Fault> for Refusal {
             code if code.starts_with("NetworkError") => StatusCode::BAD_GATEWAY,
             _ => StatusCode::BAD_REQUEST,
         };
-        Refusal { status, code: None, text: None, fault, target: None }
+        Refusal { status, code: None, text: None, fault: Box::new(fault), target: None }
     }
 }
 

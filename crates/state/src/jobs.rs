@@ -138,6 +138,21 @@ pub struct LeaseState {
     pub cancel: bool,
 }
 
+/// A node's report that an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Which job.
+    pub id: JobId,
+    /// Who says so.
+    pub node: NodeId,
+    /// Under which epoch.
+    pub epoch: Epoch,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The last progress.
+    pub progress: Option<Progress>,
+}
+
 /// What follows from the end of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finish {
@@ -421,15 +436,11 @@ impl State {
     /// nothing. Answers whether the report counts.
     pub async fn finish_job(
         &self,
-        id: &JobId,
-        node: &NodeId,
-        epoch: Epoch,
-        outcome: Outcome,
-        progress: Option<Progress>,
+        report: Report,
         now: Moment,
         decide: impl FnOnce(&Job, Option<&ActivityRun>) -> Finish + Send + 'static,
     ) -> Result<bool> {
-        let (id, node) = (id.clone(), node.clone());
+        let Report { id, node, epoch, outcome, progress } = report;
         self.write(move |t| {
             let Some(mut job) = held(t, &id, &node, epoch)? else {
                 let done: Option<i64> = t

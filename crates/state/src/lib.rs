@@ -16,7 +16,7 @@ pub use documents::{Document, DocumentKey, NewDocument};
 pub use error::Error;
 pub use factories::Factory;
 pub use gateways::{Gateway, Slot};
-pub use jobs::{Expiry, Finish, Grant, Job, JobState, LeaseState, NewJob, Purpose};
+pub use jobs::{Expiry, Finish, Grant, Job, JobState, LeaseState, NewJob, Purpose, Report};
 pub use nodes::Node;
 pub use runs::{ActivityRun, NewPipelineRun, PipelineRun, RunAction, RunFilter};
 

@@ -9,7 +9,7 @@ use dmg_protocol::channel::{
 };
 use dmg_protocol::{Attempt, Fault, Receipt, Signed};
 use dmg_seal::{RecipientCertificate, open_signed};
-use dmg_state::{Gateway, Grant, Moment, Node};
+use dmg_state::{Gateway, Grant, Moment, Node, Report};
 use serde_json::{Value, json};
 
 use super::{Caller, Result, no_session, not_registered};
@@ -153,9 +153,10 @@ pub(crate) async fn finish(service: &Service, caller: Caller, request: FinishReq
         Outcome::Released { fault } => format!("was given back for {}", fault.code),
     };
     let decision = outcome.clone();
+    let report = Report { id: job_id.clone(), node: caller.node.id.clone(), epoch, outcome, progress };
     let accepted = service
         .state
-        .finish_job(&job_id, &caller.node.id, epoch, outcome, progress, now, move |job, activity| {
+        .finish_job(report, now, move |job, activity| {
             let proof = proof.map(|proof| proof.and_then(|proof| belongs(proof, job)));
             outcome::decide(job, activity, &decision, proof, now)
         })

@@ -161,15 +161,16 @@ fn verdict(run: &PipelineRun, all: &[ActivityRun]) -> (PipelineRunStatus, String
             _ => bad.push(activity),
         }
     }
-    bad.sort_by_key(|activity| activity.ordinal);
     if bad.is_empty() {
         return (PipelineRunStatus::Succeeded, String::new());
     }
     if run.cancel && bad.iter().any(|activity| activity.status == Status::Cancelled) {
         return (PipelineRunStatus::Cancelled, "The run was cancelled.".to_owned());
     }
-    let message = bad
+    // All that failed is told, also what another activity was meant to catch: it is why that one ran.
+    let message = all
         .iter()
+        .filter(|activity| matches!(activity.status, Status::Failed | Status::TimedOut | Status::Cancelled))
         .map(|activity| {
             let name = &activity.definition.name;
             let why = activity.fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default();
