@@ -122,6 +122,60 @@ fn version_1(world: &World) {
     assert!(world.good(&["apply", "v1.json"]).contains("1 unchanged"));
     assert!(world.good(&["linked-service", "show", "OldFolder"]).contains("gatewayName"));
     world.good(&["linked-service", "delete", "OldFolder"]);
+
+    // A whole project in the original's first dialect, out of order, deployed and run.
+    let folder = world.path("up/sample").display().to_string();
+    let availability = r#""availability": {"frequency": "Day", "interval": 1}"#;
+    std::fs::create_dir_all(world.path("v1")).expect("made");
+    for (file, text) in [
+        (
+            "a-pipeline.json",
+            r#"{"name": "OldCopy", "properties": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z",
+                "activities": [{"name": "Copy", "type": "Copy", "inputs": [{"name": "OldOrders"}],
+                "outputs": [{"name": "OldText"}], "scheduler": {"frequency": "Day", "interval": 1},
+                "typeProperties": {"source": {"type": "SqliteSource"}, "sink": {"type": "FileSystemSink"}}}]}}"#
+                .to_owned(),
+        ),
+        (
+            "b-orders.json",
+            format!(
+                r#"{{"name": "OldOrders", "properties": {{"type": "SqliteTable", "linkedServiceName": "OldDb",
+                "external": true, "typeProperties": {{"tableName": "orders"}}, {availability}}}}}"#
+            ),
+        ),
+        (
+            "c-text.json",
+            format!(
+                r#"{{"name": "OldText", "properties": {{"type": "FileShare", "linkedServiceName": "OldShare",
+                "typeProperties": {{"folderPath": "old", "fileName": "orders.txt",
+                "format": {{"type": "TextFormat", "columnDelimiter": "|", "quoteChar": "\"", "nullValue": "NULL"}}}},
+                {availability}}}}}"#
+            ),
+        ),
+        (
+            "d-db.json",
+            format!(
+                r#"{{"name": "OldDb", "properties": {{"type": "Sqlite",
+                "typeProperties": {{"path": "{folder}/shop.db", "gatewayName": "local"}}}}}}"#
+            ),
+        ),
+        (
+            "e-share.json",
+            format!(
+                r#"{{"name": "OldShare", "properties": {{"type": "OnPremisesFileServer",
+                "typeProperties": {{"host": "{folder}", "gatewayName": "local"}}}}}}"#
+            ),
+        ),
+    ] {
+        std::fs::write(world.path("v1").join(file), text).expect("written");
+    }
+    let said = world.good(&["apply", "v1"]);
+    assert!(said.contains("5 created") && said.contains("v1"), "{said}");
+    assert!(world.good(&["apply", "v1"]).contains("5 unchanged"));
+    let ended = world.run(&["pipeline", "run", "OldCopy", "--wait"]);
+    assert!(ended.status.success(), "{}{}", text(&ended.stdout), text(&ended.stderr));
+    let copied = std::fs::read_to_string(world.path("up/sample/old/orders.txt")).expect("copied");
+    assert_eq!(copied.lines().count(), 5000);
 }
 
 fn secrets(world: &World) {
