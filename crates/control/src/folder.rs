@@ -17,6 +17,9 @@ const CERTIFICATE: &str = "service.pem";
 const CERTIFICATE_KEY: &str = "service-key.pem";
 const LOCK: &str = "service.lock";
 
+/// A certificate chain and its private key, both PEM.
+pub(crate) type CertificateAndKey = (Vec<u8>, Vec<u8>);
+
 /// The folder, locked by this process.
 pub(crate) struct Folder {
     path: PathBuf,
@@ -117,7 +120,7 @@ impl Folder {
     }
 
     /// Certificate and key of the TLS listener, if they were made before.
-    pub(crate) fn tls(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Fault> {
+    pub(crate) fn tls(&self) -> Result<Option<CertificateAndKey>, Fault> {
         let (certificate, key) = (read(&self.certificate())?, read(&self.path.join(CERTIFICATE_KEY))?);
         Ok(certificate.zip(key))
     }

@@ -1,7 +1,5 @@
 //! The public API: status and body of every route, who may call it, and what happens to secrets on their way in.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use dmg_seal::envelope_binding;

@@ -190,7 +190,7 @@ async fn cancel_reaches_a_held_job() {
     let path = f(&format!("/pipelineruns/{run}/cancel?isRecursive=true"));
     assert_eq!(world.send(Method::POST, &path, V2, None).await.status, StatusCode::OK);
     let hints = node.poll_with(5, vec![grant.job_id.clone()]).await.unwrap();
-    assert_eq!(hints.cancel, [grant.job_id.clone()]);
+    assert_eq!(hints.cancel, std::slice::from_ref(&grant.job_id));
     assert!(node.renew(&grant).await.cancel);
     let status = world.good(Method::GET, &f(&format!("/pipelineruns/{run}")), V2, None).await;
     assert_eq!(status["status"], "Canceling");
@@ -327,4 +327,42 @@ async fn a_connection_test_is_a_job() {
     assert!(node.finish(&grant, Outcome::Failed { fault }).await);
     insta::assert_snapshot!("test_bad", shown(&world.send(Method::GET, &format!("{path}/{id}"), OURS, None).await));
     insta::assert_snapshot!("test_unknown", shown(&world.send(Method::GET, &format!("{path}/x"), OURS, None).await));
+}
+
+/// The gateway's state follows its nodes: all well, one that opens no credential, and one whose connection is gone.
+#[tokio::test]
+async fn states_follow_the_nodes() {
+    let world = World::start().await;
+    let mut node = world.furnished().await;
+    let state = async || {
+        let path = f("/integrationRuntimes/gw1/getStatus");
+        let body = world.good(Method::POST, &path, V2, None).await;
+        let nodes = body["properties"]["typeProperties"]["nodes"].as_array().unwrap().clone();
+        let nodes: Vec<String> = nodes.iter().map(|node| node["status"].as_str().unwrap().to_owned()).collect();
+        (body["properties"]["state"].as_str().unwrap().to_owned(), nodes)
+    };
+    assert_eq!(state().await, ("Online".to_owned(), vec!["Online".to_owned()]));
+    let second = world.node("gw1", "node2").await;
+    assert!(!second.holds);
+    assert_eq!(state().await, ("Limited".to_owned(), vec!["Online".to_owned(), "Limited".to_owned()]));
+    world.good(Method::DELETE, &f("/integrationRuntimes/gw1/nodes/node2"), V2, None).await;
+    // A poll that is held is presence for as long as its connection lives.
+    let started = world.ambient.uptime();
+    let held = tokio::time::timeout(Duration::from_secs(13), node.poll(20));
+    let (ended, during) = tokio::join!(held, async {
+        world.ambient.sleep(Duration::from_secs(12)).await;
+        state().await
+    });
+    assert!(ended.is_err(), "the poll was to be cut");
+    assert_eq!(during.0, "Online");
+    loop {
+        let (now, _) = state().await;
+        if now == "Offline" {
+            break;
+        }
+        assert!(world.ambient.uptime() - started < Duration::from_secs(20), "the gateway stays {now}");
+        world.ambient.sleep(Duration::from_millis(100)).await;
+    }
+    node.poll(0).await.unwrap();
+    assert_eq!(state().await.0, "Online");
 }

@@ -227,7 +227,7 @@ async fn runs_change_whole_and_are_found_by_their_last_change() {
     let definition = ActivityDefinition { name: "copy".into(), ..ActivityDefinition::default() };
     let activities = vec![(RunId::new("a0"), definition.clone()), (RunId::new("a1"), definition)];
     world.state.put_run(NewPipelineRun { run: run.clone(), activities }).await.unwrap();
-    assert_eq!(world.state.open_runs().await.unwrap(), [run.id.clone()]);
+    assert_eq!(world.state.open_runs().await.unwrap(), std::slice::from_ref(&run.id));
     let changed = world
         .state
         .change_run(&run.id, 200, |run, activities| {
