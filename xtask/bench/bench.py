@@ -138,7 +138,7 @@ class Bench:
     def load(self):
         print("generating and loading lineitem", flush=True)
         generator = os.path.join(os.path.dirname(sys.executable), "tpchgen-cli")
-        subprocess.run([generator, "-s", str(self.given.scale), "--tables", "lineitem", "--format", "csv",
+        subprocess.run([generator, "csv", "-s", str(self.given.scale), "--tables", "lineitem",
                         "--output-dir", self.folder], check=True, capture_output=True)
         path = os.path.join(self.folder, "lineitem.csv")
         self.psql(LINEITEM)
@@ -166,7 +166,7 @@ class Bench:
             "from duckdb_extensions import import_extension\n"
             "import_extension('postgres_scanner')\n"
             "c = duckdb.connect()\n"
-            "c.execute('LOAD postgres_scanner')\n"
+            "c.execute('LOAD postgres_scanner'); c.execute('SET enable_progress_bar = false')\n"
             "start = time.monotonic()\n"
             "c.execute(f\"ATTACH '{sys.argv[1]}' AS pg (TYPE postgres, READ_ONLY)\")\n"
             "c.execute(f\"COPY pg.lineitem TO '{sys.argv[2]}' (FORMAT parquet, COMPRESSION snappy)\")\n"
