@@ -1,7 +1,7 @@
 //! Holds every byte store against the suite of its family, on a real disk and a real emulator, and prints what each
 //! claims. Blobs need Azurite (DMG_TEST_AZURITE); without it that store is skipped, loudly.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking; its table is for people")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,6 @@
 //! Holds every table store against the suite of its family, on a real server or file, and prints what each claims.
 //! PostgreSQL needs a server (DMG_TEST_POSTGRES); without it that store is skipped, loudly.
 
-#![expect(clippy::print_stderr, reason = "the table of capabilities is for people, and a skip must be seen")]
-
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -64,9 +64,10 @@ impl World {
             world.redactions.push((path.path().to_string_lossy().into_owned(), name));
         }
         std::fs::write(world.keys.path().join("wrong"), WRONG).expect("writes");
-        let _ =
-            world.copy(&world.from_rows(), &[&world.to_file("old.parquet"), &strings(&["--mode", "overwrite"])]).ok();
-        let _ = world.copy(&world.from_rows(), &[&world.to_table("old")]).ok();
+        let _ = world
+            .copy(&world.rows_of_source(), &[&world.to_file("old.parquet"), &strings(&["--mode", "overwrite"])])
+            .ok();
+        let _ = world.copy(&world.rows_of_source(), &[&world.to_table("old")]).ok();
         Some(world)
     }
 
@@ -74,11 +75,11 @@ impl World {
         strings(&["--from", &self.source.url(), "--secret-file", &self.source.password_file, what, name])
     }
 
-    fn from_rows(&self) -> Vec<String> {
+    fn rows_of_source(&self) -> Vec<String> {
         self.from("--table", "rows")
     }
 
-    fn from_file(&self, name: &str) -> Vec<String> {
+    fn file_of_source(&self, name: &str) -> Vec<String> {
         strings(&["--from", &format!("file:{}", self.files.path().join(name).display())])
     }
 
@@ -271,21 +272,21 @@ fn words_that_cannot_be_meant() {
     let in_query = format!("{url}?password=hunter2-in-uri");
     world.refused("a password among the parameters", "UserErrorPasswordInUri", &from(&in_query), &[&over]);
     let sas = strings(&["--to", "azblob://acct/box/x.parquet?sv=1&sig=hunter2-in-uri"]);
-    world.refused("a SAS token in the URI", "UserErrorPasswordInUri", &world.from_rows(), &[&sas]);
+    world.refused("a SAS token in the URI", "UserErrorPasswordInUri", &world.rows_of_source(), &[&sas]);
     world.refused("an unknown scheme", "UserErrorSettings", &from("oracle://etl@db01/sales"), &[&over]);
     world.refused("no scheme", "UserErrorSettings", &from("sales.csv"), &[&over]);
     world.refused("no table", "UserErrorSettings", &strings(&["--from", &url]), &[&over]);
     let unknown = world.to_file("x.xlsx");
-    world.refused("a file format nobody knows", "UserErrorSettings", &world.from_rows(), &[&unknown]);
+    world.refused("a file format nobody knows", "UserErrorSettings", &world.rows_of_source(), &[&unknown]);
     let writing_sqlite = strings(&["--to", "sqlite:x.db", "--table", "t"]);
-    world.refused("a sink that is not built", "UserErrorNotSupported", &world.from_rows(), &[&writing_sqlite]);
+    world.refused("a sink that is not built", "UserErrorNotSupported", &world.rows_of_source(), &[&writing_sqlite]);
     let missing = strings(&["--from", &url, "--secret-file", "/no/such/file", "--table", "rows"]);
     world.refused("a secret file that is missing", "UserErrorSettings", &missing, &[&over]);
     world.done("words");
 
     let before = world.state();
     for wrong in [strings(&["--mode", "upsert"]), strings(&["--no-such-option"]), strings(&["--memory", "lots"])] {
-        let answer = world.copy(&world.from_rows(), &[&world.to_file("new.parquet"), &wrong]);
+        let answer = world.copy(&world.rows_of_source(), &[&world.to_file("new.parquet"), &wrong]);
         assert_eq!((answer.code, answer.output.as_str()), (2, ""), "{}", answer.errors);
         assert!(answer.errors.starts_with("error: "), "{}", answer.errors);
     }
@@ -321,7 +322,7 @@ fn servers_that_do_not_answer_as_they_should() {
     ] {
         world.refused(case, code, &from(&format!("postgres://{user}@{host}/sales"), &good), &[&over]);
         let to = strings(&["--to", &format!("postgres://{user}@{host}/sales"), "--secret-file", &good, "--table", "t"]);
-        world.refused(&format!("{case} as the sink"), code, &world.from_rows(), &[&to]);
+        world.refused(&format!("{case} as the sink"), code, &world.rows_of_source(), &[&to]);
     }
     world.done("servers");
 }
@@ -334,7 +335,7 @@ fn tables_that_do_not_fit() {
     world.refused("a missing table", "UserErrorTableMissing", &world.from("--table", "nowhere"), &[&over]);
     world.refused("a missing schema", "UserErrorTableMissing", &world.from("--table", "nowhere.rows"), &[&over]);
     let column = [world.over_file(), strings(&["--column", "id", "--column", "nmae"])].concat();
-    world.refused("a missing column", "UserErrorColumnMissing", &world.from_rows(), &[&column]);
+    world.refused("a missing column", "UserErrorColumnMissing", &world.rows_of_source(), &[&column]);
     world.refused(
         "a missing column in a query",
         "UserErrorColumnMissing",
@@ -362,7 +363,7 @@ fn tables_that_do_not_fit() {
         ("a target without one of the columns", "narrow", "UserErrorColumnMissing"),
         ("a NULL where the target allows none", "required", "UserErrorValue"),
     ] {
-        world.refused(case, code, &world.from_rows(), &[&world.to_table(table)]);
+        world.refused(case, code, &world.rows_of_source(), &[&world.to_table(table)]);
     }
     world.done("tables");
 }
@@ -371,8 +372,8 @@ fn tables_that_do_not_fit() {
 fn files_that_are_broken_or_in_the_way() {
     let mut world = need!(World::new());
     let over = world.over_table();
-    world.refused("a missing file", "UserErrorContainerMissing", &world.from_file("none.parquet"), &[&over]);
-    world.refused("a missing folder", "UserErrorContainerMissing", &world.from_file("none/x.csv"), &[&over]);
+    world.refused("a missing file", "UserErrorContainerMissing", &world.file_of_source("none.parquet"), &[&over]);
+    world.refused("a missing folder", "UserErrorContainerMissing", &world.file_of_source("none/x.csv"), &[&over]);
     let whole = std::fs::read(world.targets.path().join("old.parquet")).expect("it was written");
     let mut damaged = whole.clone();
     for byte in &mut damaged[4..60] {
@@ -385,7 +386,7 @@ fn files_that_are_broken_or_in_the_way() {
         ("an empty Parquet file", b""),
     ] {
         world.file("broken.parquet", content);
-        world.refused(case, "UserErrorFileFormat", &world.from_file("broken.parquet"), &[&over]);
+        world.refused(case, "UserErrorFileFormat", &world.file_of_source("broken.parquet"), &[&over]);
     }
     for (case, content, code) in [
         ("a quote that never ends", "id,name\n1,\"one\n2,two\n".as_bytes(), "UserErrorFileFormat"),
@@ -396,10 +397,10 @@ fn files_that_are_broken_or_in_the_way() {
         ("a column the target lacks", b"id,nmae\n1,one\n", "UserErrorColumnMissing"),
     ] {
         world.file("broken.csv", content);
-        world.refused(case, code, &world.from_file("broken.csv"), &[&over]);
+        world.refused(case, code, &world.file_of_source("broken.csv"), &[&over]);
     }
     let append = world.to_file("old.parquet");
-    world.refused("a target file that exists", "UserErrorTargetExists", &world.from_rows(), &[&append]);
+    world.refused("a target file that exists", "UserErrorTargetExists", &world.rows_of_source(), &[&append]);
     world.done("files");
 }
 
@@ -424,7 +425,7 @@ fn blobs_that_cannot_be_reached_or_are_in_the_way() {
     };
     let blob = |side: &str, path: &str| end(side, path, &azurite.endpoint, &azurite.key_file);
     let old = format!("{name}/old.parquet");
-    let _ = world.copy(&world.from_rows(), &[&blob("--to", &old)]).ok();
+    let _ = world.copy(&world.rows_of_source(), &[&blob("--to", &old)]).ok();
     let list = || {
         let command = judge("judge/blobs.py", [&azurite.endpoint, &azurite.key_file, &name]);
         Answer::of(&mut command.expect("it was there before")).ok().output
@@ -454,12 +455,12 @@ fn blobs_that_cannot_be_reached_or_are_in_the_way() {
         let from = end("--from", path, endpoint, key);
         world.refused(&format!("{case} as the source"), code, &from, &[&world.over_table()]);
         let to = end("--to", path, endpoint, key);
-        world.refused(&format!("{case} as the sink"), code, &world.from_rows(), &[&to, &overwrite]);
+        world.refused(&format!("{case} as the sink"), code, &world.rows_of_source(), &[&to, &overwrite]);
     }
     let none = blob("--from", &format!("{name}/none.parquet"));
     world.refused("a missing blob", "UserErrorContainerMissing", &none, &[&world.over_table()]);
     let append = blob("--to", &old);
-    world.refused("a target blob that exists", "UserErrorTargetExists", &world.from_rows(), &[&append]);
+    world.refused("a target blob that exists", "UserErrorTargetExists", &world.rows_of_source(), &[&append]);
     let half_way = world.from("--query", "SELECT 1 / (3 - id) AS x FROM rows ORDER BY id");
     world.refused("a source that fails half way", "UserErrorValue", &half_way, &[&append, &overwrite]);
     assert_eq!(list(), before, "the old blob and nothing else");
@@ -525,7 +526,7 @@ fn a_source_that_goes_away() {
         std::fs::write(&file, b"id,name\n1,one\n2,two\n").expect("writes");
         // Looking at the target goes on, so that the source is opened and planned; making the staging table waits.
         let held = Held::new(&world.target, "BEGIN; LOCK TABLE pg_class IN EXCLUSIVE MODE");
-        let copy = start(&world.from_file("source.csv"), &[&world.over_table()]);
+        let copy = start(&world.file_of_source("source.csv"), &[&world.over_table()]);
         wait_for_waiting(&world.target, 1);
         if case.ends_with("removed") {
             std::fs::remove_file(&file).expect("removes");
