@@ -299,12 +299,13 @@ File sizes: dmg {sizes['dmg']:.0f} MB, DuckDB {sizes['duckdb']:.0f} MB. Stages o
     def write(self):
         version = subprocess.run([self.given.dmg, "--version"], capture_output=True, text=True).stdout.strip()
         import duckdb
+        commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
         memory = next(int(line.split()[1]) for line in open("/proc/meminfo") if line.startswith("MemTotal")) / 2**20
         server = self.psql("SHOW server_version").strip()
         text = f"""# Benchmarks
 
 Written by `cargo xtask bench`. Servers and clients share one machine of {os.cpu_count()} cores and {memory:.0f} GiB, so seconds hold for it
-alone; ratios come from alternating rounds on the same data. {version}, release build; PostgreSQL {server} with 2 GB of shared
+alone; ratios come from alternating rounds on the same data. {version} ({self.given.commit or commit}), release build; PostgreSQL {server} with 2 GB of shared
 buffers and fsync on; DuckDB {duckdb.__version__} with its postgres extension from PyPI. Unlike its peers, `dmg copy` proves by digest
 that what it stored is what it read, unless told `--verify none`. Memory is proportional (PSS), sampled every 0.1 s.
 
@@ -337,6 +338,7 @@ def main():
     parser.add_argument("--only", default="copy,blob,up")
     parser.add_argument("--scale", default="1")
     parser.add_argument("--dmg", default=os.path.join(ROOT, "target/release/dmg"))
+    parser.add_argument("--commit", help="what the executable was built from, where it is not HEAD")
     parser.add_argument("--print", action="store_true", help="print the page instead of writing it")
     Bench(parser.parse_args()).run()
 
