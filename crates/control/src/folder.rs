@@ -11,6 +11,8 @@ use dmg_seal::{SigningKey, base64url, from_base64url, random_bytes};
 /// Name of the database file.
 const DATABASE: &str = "service.db";
 const IDENTITY: &str = "identity.key";
+/// The public half, one line, as `dmg receipt verify --trust` takes it.
+const IDENTITY_PUBLIC: &str = "identity.pub";
 const ROOT_KEY: &str = "root.key";
 const ADMIN_TOKEN: &str = "admin.token";
 const CERTIFICATE: &str = "service.pem";
@@ -71,14 +73,19 @@ impl Folder {
     /// The service's identity: made at the first start, kept for good.
     pub(crate) fn identity(&self) -> Result<SigningKey, Fault> {
         let path = self.path.join(IDENTITY);
-        match read(&path)? {
-            Some(bytes) => SigningKey::from_pkcs8(&bytes),
+        let key = match read(&path)? {
+            Some(bytes) => SigningKey::from_pkcs8(&bytes)?,
             None => {
                 let key = SigningKey::generate();
                 write_new(&path, &key.to_pkcs8())?;
-                Ok(key)
+                key
             }
+        };
+        let public = self.path.join(IDENTITY_PUBLIC);
+        if read(&public)?.is_none() {
+            write_new(&public, format!("{} dmg service\n", key.public_key()).as_bytes())?;
         }
+        Ok(key)
     }
 
     /// The key that gateway keys are derived from.

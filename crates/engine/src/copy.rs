@@ -11,7 +11,7 @@ use dmg_connector::{
     schema,
 };
 use dmg_protocol::job::CopyJob;
-use dmg_protocol::worker::Progress;
+use dmg_protocol::worker::{OUTCOME, OUTCOME_UNKNOWN, Progress};
 use dmg_protocol::{
     Attempt, Bottleneck, Digest, Fault, Plan, Receipt, ReceiptColumn, Retry, Secrets, SideReport, StageTime,
     VerifyLevel,
@@ -76,7 +76,8 @@ pub async fn copy(
             if let Some(cause) = &error.cause {
                 tracing::debug!(code = %error.fault.code, cause = %cause, "copy failed");
             }
-            Err(*error.fault)
+            let unknown = error.outcome_unknown;
+            Err(if unknown { error.fault.with(OUTCOME, OUTCOME_UNKNOWN) } else { *error.fault })
         }
     }
 }
@@ -343,6 +344,13 @@ impl Run {
         loop {
             let error = match ready.sink.commit(content).await {
                 Ok(committed) => return Ok(committed),
+                Err(error) if error.fault.code == "StoreErrorCommitRefused" => {
+                    // The target changed: perhaps by an earlier epoch of this very run, which is as good.
+                    return match ready.sink.mark().await {
+                        Ok(MarkState::Committed(committed)) if committed.digest == content.digest => Ok(committed),
+                        _ => Err(error),
+                    };
+                }
                 Err(error) if error.outcome_unknown && lookups < DOUBT_LOOKUPS_MAX => error,
                 Err(error) => return Err(error),
             };

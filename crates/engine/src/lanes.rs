@@ -219,7 +219,7 @@ fn convert(work: &Work, batch: &RecordBatch, part: &PartPlan, rows_before: u64) 
         let array = planned.conversion.apply(batch.column(planned.source)).map_err(|unfit| {
             let row = rows_before + unfit.row as u64 + 1;
             let message = format!(
-                "Column \"{}\" holds {} in row {row} of {}; the target's type {} cannot take it.",
+                "Column \"{}\" holds a value that is {} in row {row} of {}; the target's type {} cannot take it.",
                 planned.plan.source, unfit.class, part.label, planned.plan.sink_type
             );
             Fault::new("UserErrorValue", message).with("column", &planned.plan.source).with("row", row)

@@ -60,7 +60,7 @@ faults! {
     NetworkErrorTls AfterFix {
         "A TLS connection is refused because of the certificate."
         "The certificate is not signed by a known authority, has another name, or is out of date."
-        "Trust the right authority with --ca, or correct the certificate."
+        "Trust the right authority (--ca for a service, --store-ca for a store), or correct the certificate."
     }
     StoreErrorAnswer Later {
         "A store gave an answer that its protocol does not allow."
@@ -220,7 +220,7 @@ faults! {
     UserErrorPasswordInUri Never {
         "A URI with a password is refused."
         "Command lines are visible to other users and stay in the shell's history."
-        "Leave the password out of the URI; give it with --secret-file, or type it when asked."
+        "Leave the password, key or SAS token out of the URI; give it with --secret-file, or type it when asked."
     }
     UserErrorPermission AfterFix {
         "A store refused an action for lack of rights."

@@ -8,6 +8,11 @@ use crate::{Attempt, Fault, Plan, Receipt, job::Job};
 /// Longest line either side accepts, in bytes.
 pub const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Fact of a fault: what is known about the commit.
+pub const OUTCOME: &str = "outcome";
+/// Value of [`OUTCOME`]: the commit was sent, and even the mark could not be read afterwards.
+pub const OUTCOME_UNKNOWN: &str = "unknown";
+
 /// Host to worker.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "camelCase")]

@@ -83,10 +83,8 @@ pub(super) fn failed(error: &azure_core::Error, doing: &Doing) -> Error {
 fn below_http(broken: Broken, doing: &Doing) -> Fault {
     let Doing { action, what, store } = doing;
     match broken {
-        Broken::Unreachable => {
-            Fault::new("NetworkErrorStoreUnreachable", format!("{store} could not be reached to {action} the {what}."))
-                .remedy("Check the account's name or the endpoint, and that this machine may connect to it.")
-        }
+        Broken::Unreachable => Fault::new("NetworkErrorStoreUnreachable", format!("{store} could not be reached."))
+            .remedy("Check the account's name or the endpoint, and that this machine may connect to it."),
         Broken::Untrusted => Fault::new("NetworkErrorTls", format!("The certificate of {store} is not trusted.")),
         Broken::Lost => {
             let message = format!("The connection to {store} broke while the gateway tried to {action} the {what}.");
@@ -101,7 +99,7 @@ fn answered(status: u16, code: &str, doing: &Doing) -> Fault {
     let Doing { action, what, store } = doing;
     match (status, code) {
         (404, "ContainerNotFound") | (409, "ContainerBeingDeleted") => {
-            Fault::new("UserErrorContainerMissing", format!("{store} has no container for the {what}."))
+            Fault::new("UserErrorContainerMissing", format!("The container of the {what} does not exist in {store}."))
                 .remedy("Create the container, or correct its name.")
         }
         (404, _) => Fault::new("UserErrorContainerMissing", format!("There is no {what} in {store}.")),

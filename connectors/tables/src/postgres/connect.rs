@@ -76,7 +76,7 @@ async fn stream(server: &Server) -> Result<(Box<dyn Stream>, bool)> {
             let remedy = "Switch TLS on at the server, or set sslMode to disable if the network may be trusted.";
             Err(Fault::new("NetworkErrorTls", message).remedy(remedy).into())
         }
-        Ok(other) => Err(errors::garbled(&place, &format!("its first byte is {other}"))),
+        Ok(other) => Err(errors::garbled(&place, &format!("its answer begins with {:?}", char::from(other)))),
         Err(error) => Err(errors::broken(&place, error)),
     }
 }

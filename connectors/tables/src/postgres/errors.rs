@@ -92,6 +92,8 @@ pub(super) fn fault(place: &str, error: &ServerError) -> Fault {
         fault = fault.with("column", column);
     }
     match error.code.as_str() {
+        "22012" => fault.remedy("Correct the query; it divides by zero."),
+        state if state.starts_with("57P") => fault.remedy("Run again; the server ended the session."),
         "53300" => fault.remedy("Wait until connections are free, or raise max_connections."),
         "3F000" => fault.remedy("Check the schema name or create the schema."),
         state if state.starts_with("42") && code == "UserErrorSettings" => {

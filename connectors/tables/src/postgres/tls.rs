@@ -25,7 +25,13 @@ pub(super) async fn encrypt(server: &Server, stream: TcpStream) -> Result<TlsStr
     };
     let config = config(server.ssl_mode, &server.session).map_err(|error| refuse(error.into()))?;
     let name = ServerName::try_from(server.host.clone()).map_err(|error| refuse(error.into()))?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| refuse(error.into()))
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        match inner {
+            Some(Error::InvalidMessage(_)) => super::errors::garbled(&server.place(), "what follows is no TLS"),
+            _ => refuse(error.into()),
+        }
+    })
 }
 
 fn config(mode: SslMode, session: &Session) -> std::result::Result<ClientConfig, Error> {

@@ -244,7 +244,7 @@ fn secrets(parsed: &Parsed, file: Option<&PathBuf>, uri: &str) -> Result<Secrets
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| {
                 let message = format!("The secret file {} cannot be read: {error}.", path.display());
-                Fault::new("UserErrorSettings", message)
+                Fault::new("UserErrorSettings", message).remedy("Check the path, and that you may read the file.")
             })?;
             Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dmg_ambient::TaskGroup;
 use dmg_protocol::channel::{FINISH, FinishAnswer, FinishRequest, JobGrant, Outcome};
-use dmg_protocol::worker::{FromWorker, PipeSecret, PipeSecrets, Progress, Start, ToWorker};
+use dmg_protocol::worker::{FromWorker, OUTCOME, OUTCOME_UNKNOWN, PipeSecret, PipeSecrets, Progress, Start, ToWorker};
 use dmg_protocol::{Fault, Receipt, Signed};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -268,7 +268,7 @@ fn outcome(
                 Stop::Cancel if stopped => Outcome::Cancelled,
                 Stop::Release if stopped => Outcome::Released { fault: host_stops() },
                 Stop::LeaseLost if stopped => Outcome::Released { fault: lease_lost() },
-                _ if fault.code == "SystemErrorLeaseLost" => Outcome::Released { fault },
+                _ if deserves_another_attempt(&fault) => Outcome::Released { fault },
                 _ => Outcome::Failed { fault },
             }
         }
@@ -280,6 +280,13 @@ fn outcome(
             _ => Outcome::Released { fault: aborted(ended) },
         },
     }
+}
+
+/// The target changed under the commit, or nobody knows whether the commit happened: another attempt, which reads the
+/// mark first, settles it.
+fn deserves_another_attempt(fault: &Fault) -> bool {
+    matches!(fault.code.as_str(), "SystemErrorLeaseLost" | "StoreErrorCommitRefused")
+        || fault.context.get(OUTCOME).is_some_and(|outcome| outcome == OUTCOME_UNKNOWN)
 }
 
 fn signed(node: &Node, receipt: &Receipt) -> Signed {
