@@ -27,6 +27,9 @@ pub(super) fn findings(bless: bool) -> Result<Vec<String>> {
         for start in MACHINE_PATHS.iter().filter(|start| text.contains(**start)) {
             findings.push(format!("{shown} holds a path of one machine, {start}"));
         }
+        if path.extension().is_some_and(|extension| extension == "md") {
+            findings.extend(dead_links(&path, &text));
+        }
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
@@ -50,6 +53,18 @@ pub(super) fn findings(bless: bool) -> Result<Vec<String>> {
     }
     findings.extend(compare_counts(&exposed, bless)?);
     Ok(findings)
+}
+
+/// Links of a page to files that are not there.
+fn dead_links(path: &Path, text: &str) -> Vec<String> {
+    let folder = steps::root().join(path).parent().map(Path::to_path_buf).unwrap_or_default();
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(link, _)| link.split('#').next().unwrap_or_default())
+        .filter(|link| !link.is_empty() && !link.contains("://") && !folder.join(link).exists())
+        .map(|link| format!("{} links to {link}, which is not there", path.display()))
+        .collect()
 }
 
 /// Files under version control; what is not added yet is nobody's business.
