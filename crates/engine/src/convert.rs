@@ -148,7 +148,8 @@ fn narrow(array: &ArrayRef) -> Result<ArrayRef, Unfit> {
     for row in 0..source.len() {
         let value = source.value(row);
         let back = f64::from(value as f32);
-        if !source.is_null(row) && !(back == value || (back.is_nan() && value.is_nan())) {
+        let survives = back == value || (back.is_nan() && value.is_nan());
+        if !source.is_null(row) && !survives {
             return Err(Unfit { row, class: "a double that is no single".to_owned() });
         }
     }
