@@ -315,7 +315,7 @@ fn visit_member(
     let secure = secret_text(value).is_some();
     if let Some(place) = text_place(value) {
         let member = plain(key);
-        if member == "encryptedcredential" || parameter(place) {
+        if member == "encryptedcredential" || is_parameter(place) {
             return true;
         }
         return match member.as_str() {
@@ -361,7 +361,7 @@ fn apply(place: &mut String, action: Action) -> bool {
 }
 
 /// Text that is a parameter, not a secret: `@linkedService().password` and `@{...}`.
-fn parameter(text: &str) -> bool {
+pub(crate) fn is_parameter(text: &str) -> bool {
     text.starts_with('@') && text.to_ascii_lowercase().contains("linkedservice()")
 }
 

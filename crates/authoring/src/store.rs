@@ -28,7 +28,9 @@ impl Members {
         for (name, value) in type_properties.as_object().into_iter().flatten() {
             let value = match value {
                 Value::Object(_) => match secret_text(value) {
-                    Some(text) => json!(text),
+                    // It becomes an address below, without its query. Any other secret would only end up in a message.
+                    Some(text) if plain(name) == "sasuri" => json!(text),
+                    Some(_) => continue,
                     None if type_of(value).eq_ignore_ascii_case("Expression") => {
                         get(value, "value").cloned().unwrap_or_default()
                     }

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{known_type, no_secrets, object, reference, required};
 use crate::expression::has_expression;
-use crate::member::present;
-use crate::secrets::is_secret_member;
+use crate::member::{get, present, type_of};
+use crate::secrets::{is_parameter, is_secret_member};
 use crate::store::{Members, settings};
 use crate::{Dialect, DocumentKind, Finding, types};
 
@@ -26,6 +26,7 @@ pub(super) fn check(dialect: Dialect, name: &str, document: &Value, findings: &m
         }
         return;
     };
+    unsealable("", members, path, findings);
     let Some(known) = known else { return };
     let before = findings.len();
     required(members, known.required, path, findings);
@@ -72,6 +73,54 @@ fn misplaced(value: &Value, path: &str, inside: &str, findings: &mut Vec<Finding
             no_secrets(member, &path, DocumentKind::LinkedService, findings);
         }
     }
+}
+
+/// Secrets in a shape that is not taken out and sealed, and that would so be stored in clear. What is found is named,
+/// never repeated.
+fn unsealable(name: &str, value: &Value, path: &str, findings: &mut Vec<Finding>) {
+    let secret =
+        is_secret_member(name) || ["connectionString", "sasUri"].iter().any(|it| name.eq_ignore_ascii_case(it));
+    let kind = type_of(value);
+    let text = get(value, "value").unwrap_or(&Value::Null);
+    let readable = match value {
+        Value::Null | Value::String(_) | Value::Array(_) => true,
+        Value::Bool(_) | Value::Number(_) => !secret,
+        Value::Object(_) if kind.eq_ignore_ascii_case("SecureString") => text.is_string() || text.is_null(),
+        Value::Object(_) if secret && kind.eq_ignore_ascii_case("Expression") => {
+            text.as_str().is_some_and(is_parameter)
+        }
+        Value::Object(_) => !secret || is_reference(kind),
+    };
+    if !readable {
+        let message = format!("The secret \"{name}\" must be a text, or a SecureString with a text.");
+        findings.push(Finding::error(path, message));
+        return;
+    }
+    match value {
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                unsealable(name, item, &format!("{path}[{index}]"), findings);
+            }
+        }
+        Value::Object(members) => {
+            for (inner, member) in members {
+                let path = format!("{path}.{inner}");
+                let holds = is_secret_member(inner) || inner.eq_ignore_ascii_case("value");
+                if is_reference(kind) && holds && !member.is_null() {
+                    let message = format!("A reference cannot hold a secret itself, but this one has \"{inner}\".");
+                    findings.push(Finding::error(path, message));
+                } else {
+                    unsealable(inner, member, &path, findings);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Objects that say where a secret is.
+fn is_reference(kind: &str) -> bool {
+    kind.ends_with("Secret") || kind.ends_with("Reference")
 }
 
 /// Whether a required alternative already covers the member.

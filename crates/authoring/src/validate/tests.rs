@@ -234,3 +234,30 @@ fn findings_become_one_fault() {
     assert_eq!(findings_fault(DocumentKind::LinkedService, "a:b", &name).expect("an error").code, "UserErrorName");
     assert_eq!(findings_fault(DocumentKind::LinkedService, "L", &[]), None);
 }
+
+#[test]
+fn secrets_that_cannot_be_sealed_are_refused_and_not_repeated() {
+    let secret = |value: Value| json!({"server": "s", "database": "d", "username": "u", "password": value});
+    let port = json!({"type": "SecureString", "value": "hunter2"});
+    for (members, path) in [
+        (secret(json!(4711)), "password"),
+        (secret(json!({"type": "SecureString", "value": {"inside": "hunter2"}})), "password"),
+        (secret(json!({"type": "SecureString", "value": ["hunter2"]})), "password"),
+        (secret(json!({"value": "hunter2"})), "password"),
+        (secret(json!({"type": "Expression", "value": "hunter2"})), "password"),
+        (secret(json!([{"value": "hunter2"}])), "password[0]"),
+        (secret(json!({"type": "AzureKeyVaultSecret", "secretName": "n", "value": "hunter2"})), "password.value"),
+        (json!({"server": "s", "database": "d", "username": "u", "port": port}), ""),
+    ] {
+        let document = json!({"properties": {"type": "PostgreSqlV2", "typeProperties": members}});
+        let findings = validate(Dialect::V2, DocumentKind::LinkedService, "L", &document);
+        let said = findings_fault(DocumentKind::LinkedService, "L", &findings).map(|fault| fault.to_string());
+        if path.is_empty() {
+            assert_eq!(said, None, "a SecureString is sealed, whatever its member");
+            continue;
+        }
+        let said = said.unwrap_or_else(|| panic!("{document} was accepted"));
+        assert!(said.contains(&format!("$.properties.typeProperties.{path}:")), "{said}");
+        assert!(!said.contains("hunter2") && !said.contains("4711"), "{said}");
+    }
+}
