@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -21,6 +22,8 @@ pub struct Installation {
     folder: TempDir,
     port: u16,
     log: String,
+    /// Commands so far, where their answers are kept.
+    recorded: Option<AtomicU32>,
     service: Option<Child>,
     node: Option<Child>,
 }
@@ -32,9 +35,24 @@ impl Installation {
     /// # Panics
     /// When anything of that fails.
     pub fn start(log: &str) -> Installation {
+        Self::start_with(log, None)
+    }
+
+    /// The same, with commands at that level of logging too, and every answer kept in the folder `answers`.
+    ///
+    /// # Panics
+    /// When anything of that fails.
+    pub fn start_recorded(log: &str) -> Installation {
+        Self::start_with(log, Some(AtomicU32::new(0)))
+    }
+
+    fn start_with(log: &str, recorded: Option<AtomicU32>) -> Installation {
         let folder = tempfile::Builder::new().prefix("dmg-installation-").tempdir().expect("a folder");
         let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).expect("a free port").port();
-        let mut it = Installation { folder, port, log: log.to_owned(), service: None, node: None };
+        let mut it = Installation { folder, port, log: log.to_owned(), recorded, service: None, node: None };
+        for name in ["tmp", "answers"] {
+            std::fs::create_dir(it.path(name)).expect("a folder");
+        }
         it.start_service();
         let _ = it.dmg(["factory", "create", "tests"]).ok();
         let created = it.dmg(["gateway", "create", "onprem"]).ok();
@@ -44,7 +62,7 @@ impl Installation {
         let data = it.node_data();
         let mut register = program::dmg(["node", "register", "--key-file"]);
         register.arg(&key_file).args(["--name", "node1", "--data"]).arg(&data);
-        let _ = Answer::of(&mut register).ok();
+        let _ = it.answer("node register", &mut register).ok();
         it.start_node();
         it.wait_online();
         it
@@ -85,7 +103,25 @@ impl Installation {
         let mut command = program::dmg(arguments);
         command.args(["--output", "json", "--factory", "tests", "--service", &self.url()]);
         command.arg("--token-file").arg(self.token_file()).arg("--ca").arg(self.ca());
-        Answer::of(&mut command)
+        let name = command.get_args().take(2).map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        self.answer(&name, &mut command)
+    }
+
+    /// Runs any command in this world: with its folder for temporary files, its level of logging and its record.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn answer(&self, name: &str, command: &mut Command) -> Answer {
+        command.env("TMPDIR", self.path("tmp"));
+        let Some(recorded) = &self.recorded else { return Answer::of(command) };
+        let answer = Answer::of(command.env("DMG_LOG", &self.log));
+        let name = name.replace('/', "-");
+        let number = recorded.fetch_add(1, Ordering::Relaxed);
+        for (what, text) in [("output", &answer.output), ("errors", &answer.errors)] {
+            let file = self.path("answers").join(format!("{number:04} {name}.{what}"));
+            std::fs::write(file, text).expect("the answer is kept");
+        }
+        answer
     }
 
     fn log_file(&self, name: &str) -> File {
@@ -96,6 +132,7 @@ impl Installation {
     fn spawn(&self, name: &str, command: &mut Command) -> Child {
         command
             .env("DMG_LOG", &self.log)
+            .env("TMPDIR", self.path("tmp"))
             .stdin(Stdio::null())
             .stdout(self.log_file(name))
             .stderr(self.log_file(name))

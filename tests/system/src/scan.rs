@@ -1,12 +1,21 @@
 //! Looks for a secret in every form it might have taken on its way to a place where it must not be. It reads files,
-//! processes and texts; it knows nothing about the product.
+//! databases, processes and texts; it knows nothing about the product.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
+mod places;
+mod scanner;
+mod watch;
+
+pub use scanner::Scanner;
+pub use watch::{Seen, Watch};
+
 /// One form of a secret.
 #[derive(Debug, Clone)]
 pub struct Form {
+    /// Whose form it is, for reports.
+    pub secret: String,
     /// Its name, for reports.
     pub name: &'static str,
     /// What is looked for.
@@ -14,21 +23,24 @@ pub struct Form {
 }
 
 /// A secret somewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hit {
     /// Where.
     pub place: String,
+    /// Which one.
+    pub secret: String,
     /// In which form.
     pub form: &'static str,
 }
 
-/// All forms of a secret.
+/// All forms of a secret text.
 pub fn forms(secret: &str) -> Vec<Form> {
+    named_forms("secret", secret)
+}
+
+/// All forms of a secret text that reports call by that name.
+pub fn named_forms(name: &str, secret: &str) -> Vec<Form> {
     let bytes = secret.as_bytes();
-    let hex = bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
     let escape_all = |escaped: &dyn Fn(char) -> Option<String>| -> String {
         secret.chars().map(|letter| escaped(letter).unwrap_or_else(|| letter.to_string())).collect()
     };
@@ -51,25 +63,40 @@ pub fn forms(secret: &str) -> Vec<Form> {
     let strict = percent(&|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
     // Query strings of forms, and clients that leave what URLs allow.
     let loose = percent(&|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}% ".contains(&byte));
+    let mut forms = bytes_forms(name, bytes);
+    let utf16 = |as_bytes: fn(u16) -> [u8; 2]| secret.encode_utf16().flat_map(as_bytes).collect::<Vec<u8>>();
+    let more = [
+        ("URL", strict.clone().into_bytes()),
+        ("url", strict.to_lowercase().into_bytes()),
+        ("URL, loose", loose.into_bytes()),
+        ("UTF-16LE", utf16(u16::to_le_bytes)),
+        ("UTF-16BE", utf16(u16::to_be_bytes)),
+        ("JSON", json.into_bytes()),
+        ("JSON, ASCII", json_ascii.into_bytes()),
+    ];
+    forms.extend(more.into_iter().map(|(form, bytes)| Form { secret: name.to_owned(), name: form, bytes }));
+    forms
+}
+
+/// The forms that any bytes have, text or not.
+pub fn bytes_forms(name: &str, bytes: &[u8]) -> Vec<Form> {
+    let hex = bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    // What Rust's `{:?}` makes of bytes.
+    let list = bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     let mut forms = vec![
-        Form { name: "raw", bytes: bytes.to_vec() },
-        Form { name: "hex", bytes: hex.clone().into_bytes() },
-        Form { name: "HEX", bytes: hex.to_uppercase().into_bytes() },
-        Form { name: "URL", bytes: strict.clone().into_bytes() },
-        Form { name: "url", bytes: strict.to_lowercase().into_bytes() },
-        Form { name: "URL, loose", bytes: loose.into_bytes() },
-        Form { name: "UTF-16LE", bytes: secret.encode_utf16().flat_map(u16::to_le_bytes).collect() },
-        Form { name: "UTF-16BE", bytes: secret.encode_utf16().flat_map(u16::to_be_bytes).collect() },
-        Form { name: "JSON", bytes: json.into_bytes() },
-        Form { name: "JSON, ASCII", bytes: json_ascii.into_bytes() },
+        ("raw", bytes.to_vec()),
+        ("hex", hex.clone().into_bytes()),
+        ("HEX", hex.to_uppercase().into_bytes()),
+        ("list of bytes", list.into_bytes()),
     ];
     let names = [["base64 at 0", "base64 at 1", "base64 at 2"], ["base64url at 0", "base64url at 1", "base64url at 2"]];
     for (names, url) in names.into_iter().zip([false, true]) {
-        for (offset, name) in names.into_iter().enumerate() {
-            forms.push(Form { name, bytes: base64_inside(bytes, offset, url) });
-        }
+        forms.extend(names.into_iter().enumerate().map(|(offset, form)| (form, base64_inside(bytes, offset, url))));
     }
-    forms
+    forms.into_iter().map(|(form, bytes)| Form { secret: name.to_owned(), name: form, bytes }).collect()
 }
 
 /// What of the base64 text of something longer depends on these bytes alone, when they start at that offset mod 3.
@@ -91,7 +118,7 @@ pub fn in_bytes(place: &str, bytes: &[u8], forms: &[Form]) -> Vec<Hit> {
     forms
         .iter()
         .filter(|form| contains(bytes, &form.bytes))
-        .map(|form| Hit { place: place.to_owned(), form: form.name })
+        .map(|form| Hit { place: place.to_owned(), secret: form.secret.clone(), form: form.name })
         .collect()
 }
 
