@@ -2,9 +2,6 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-
-static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A database that goes away with its test.
 #[derive(Debug)]
@@ -33,8 +30,9 @@ impl Database {
     pub fn create_at(url: &str, password_file: &str) -> Database {
         let (server, _) = url.rsplit_once('/').expect("the URL names a database");
         let password = std::fs::read_to_string(password_file).expect("the password file can be read");
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test_{}_{number}", std::process::id());
+        // By chance, not by process id: servers outlive processes, and ids come again.
+        let chance: String = dmg_ambient::Ambient::real().uuid().chars().take(8).collect();
+        let name = format!("test_{chance}");
         let (server, password_file) = (server.to_owned(), password_file.to_owned());
         let database = Database { server, name, password_file, password: password.trim().to_owned() };
         database.maintain(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", database.name));

@@ -51,7 +51,7 @@ impl World {
         database.sql("CREATE TABLE target (id int, batch int, label text, amount numeric(15,2), at timestamp)");
         let installation = Installation::start("debug,hyper=info,rustls=info,tokio_postgres=info");
         std::fs::create_dir(installation.path("out")).expect("a target folder");
-        let container = format!("kill{}", std::process::id());
+        let container = database.name.replace('_', "-");
         let make = judge("judge/container.py", [&azurite.endpoint, &azurite.key_file, &container]);
         let _ = Answer::of(&mut make.expect("python")).ok();
         let world = World { installation, database, azurite, container };
