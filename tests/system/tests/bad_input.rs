@@ -318,7 +318,7 @@ fn servers_that_do_not_answer_as_they_should() {
         ("a host that does not exist", "no-such-host.invalid".to_owned(), "NetworkErrorStoreUnreachable"),
         ("a closed port", format!("127.0.0.1:{closed}"), "NetworkErrorStoreUnreachable"),
         ("a mail server", format!("127.0.0.1:{smtp}"), "StoreErrorAnswer"),
-        ("a server that speaks SSH", format!("127.0.0.1:{ssh}"), "NetworkErrorTls"),
+        ("a server that speaks SSH", format!("127.0.0.1:{ssh}"), "StoreErrorAnswer"),
     ] {
         world.refused(case, code, &from(&format!("postgres://{user}@{host}/sales"), &good), &[&over]);
         let to = strings(&["--to", &format!("postgres://{user}@{host}/sales"), "--secret-file", &good, "--table", "t"]);
