@@ -18,9 +18,10 @@ pub(crate) fn run(filters: &[&str]) -> Result<()> {
         steps::run("lints", &mut steps::command(cargo, &clippy))?;
     }
     let servers = servers::start("fsync=off")?;
-    // The system tests drive the real executable.
-    let build = ["build", "--profile", "quick", "--locked", "--package", "dmg"];
-    steps::run("the executable", &mut steps::command(cargo, &build))?;
+    // The system tests drive the real executable. Everything is built at once: built alone, it would get other features
+    // of its dependencies, and they would be compiled twice.
+    let build = ["build", "--profile", "quick", "--locked", "--workspace", "--all-targets"];
+    steps::run("executable and tests", &mut steps::command(cargo, &build))?;
     if filters.is_empty() {
         let doc = ["test", "--doc", "--profile", "quick", "--workspace", "--locked", "--quiet"];
         let mut doc = steps::command(cargo, &doc);
