@@ -1,3 +1,5 @@
+//! What comes next in a run: states of activities in, actions out.
+
 use dmg_protocol::run::{ActivityDefinition, ActivityDependency};
 use dmg_protocol::{Epoch, FactoryId, GatewayId, PipelineRunId, RunId};
 use serde_json::{Map, Value, json};
