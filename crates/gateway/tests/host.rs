@@ -321,6 +321,7 @@ async fn a_copy_is_planned_committed_and_signed() {
     assert!(receipt.read.digest.unwrap().algorithm.ends_with("+hmac-sha256"), "the service could guess the digest");
     let vouched: &Signed = signed.vouched.as_deref().unwrap();
     let record: NodeRecord = open_signed(vouched, "dmg-node-record/1", &world.service.identity.public_key()).unwrap();
+    assert_eq!(receipt.parties.node, record.node, "the receipt names the node");
     assert_eq!(record.public_key, node_key);
     let report = host::status(&world.data()).unwrap();
     assert!(report.host_running && report.connection == Some(host::Connection::Connected));

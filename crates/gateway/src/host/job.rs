@@ -290,7 +290,10 @@ fn deserves_another_attempt(fault: &Fault) -> bool {
 }
 
 fn signed(node: &Node, receipt: &Receipt) -> Signed {
-    let mut signed = node.channel.identity().sign("dmg-receipt/1", receipt);
+    let mut receipt = receipt.clone();
+    // The worker has no identity; who it worked for is the host's to say.
+    receipt.parties.node.clone_from(&node.record.node);
+    let mut signed = node.channel.identity().sign("dmg-receipt/1", &receipt);
     signed.vouched = Some(Box::new(node.record_signed.clone()));
     signed
 }
