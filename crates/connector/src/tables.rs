@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use dmg_protocol::catalog::StoreDescriptor;
-use dmg_protocol::job::StoreObject;
-use dmg_protocol::{Attempt, ColumnPlan, CommitShape, Kind, PartPlan, Secrets, Verdict, WriteMode};
+use dmg_protocol::job::{ListedTable, ProcedureCall, ProcedureOutcome, Slice, StoreObject, WriteProcedure};
+use dmg_protocol::{Attempt, ColumnPlan, CommitShape, Fault, Kind, PartPlan, Secrets, Verdict, WriteMode};
 use futures::Stream;
 use serde_json::{Map, Value};
 
@@ -84,8 +84,21 @@ pub struct SinkRequest {
     pub attempt: Attempt,
     /// What to write to.
     pub object: StoreObject,
-    /// Append or overwrite.
+    /// What happens to what is already there.
     pub mode: WriteMode,
+    /// Columns that identify a row, for upsert; empty: the target's primary key.
+    pub keys: Vec<String>,
+    /// The slice that is replaced. In the commit the sink deletes the rows that have its value and gives the value to
+    /// the staged ones: the column is no planned column.
+    pub slice: Option<Slice>,
+    /// The procedure that takes the rows.
+    pub procedure: Option<WriteProcedure>,
+    /// Rows of one write, where the author named a number.
+    pub batch_rows: Option<u32>,
+    /// Longest time of one write, where the author named one.
+    pub batch_timeout: Option<std::time::Duration>,
+    /// Whether columns the target lacks are added in the commit transaction.
+    pub add_columns: bool,
     /// SQL to run in the commit transaction before the rows become visible.
     pub pre_copy_script: Option<String>,
     /// Whether to create a missing table, with native types for the kinds given.
@@ -94,6 +107,27 @@ pub struct SinkRequest {
     pub lanes: usize,
     /// Bytes the sink may hold over all lanes.
     pub budget_bytes: usize,
+}
+
+impl SinkRequest {
+    /// A request that appends, with nothing special.
+    pub fn append(attempt: Attempt, object: StoreObject) -> Self {
+        SinkRequest {
+            attempt,
+            object,
+            mode: WriteMode::Append,
+            keys: Vec::new(),
+            slice: None,
+            procedure: None,
+            batch_rows: None,
+            batch_timeout: None,
+            add_columns: false,
+            pre_copy_script: None,
+            create_table: false,
+            lanes: 1,
+            budget_bytes: 64 << 20,
+        }
+    }
 }
 
 /// What a sink says before anything is changed.
@@ -236,8 +270,36 @@ pub trait TableConnection: Send + Sync {
     /// the size the sink likes best.
     async fn source(&self, object: &StoreObject, lanes: usize, rows_per_part: u64) -> Result<Box<dyn Source>>;
 
-    /// Opens a table for writing.
+    /// Opens a table for writing. Refuses modes the store does not claim with `UserErrorNotSupported`.
     async fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>>;
+
+    /// Schemas of the store, sorted, those of the system left out.
+    async fn schemas(&self) -> Result<Vec<String>> {
+        Err(unclaimed("be browsed"))
+    }
+
+    /// Tables and views of a schema (the default one where absent), sorted by name, at most `limit`. Tables of our own
+    /// (`__dmg_...`, staging) are left out.
+    async fn tables(&self, schema: Option<&str>, limit: usize) -> Result<Vec<ListedTable>> {
+        let _ = (schema, limit);
+        Err(unclaimed("be browsed"))
+    }
+
+    /// Columns of a table, view or query, without reading rows.
+    async fn describe(&self, object: &StoreObject) -> Result<Vec<Column>> {
+        let _ = object;
+        Err(unclaimed("be browsed"))
+    }
+
+    /// Calls a stored procedure. Dropping the future cancels the call at the server.
+    async fn call(&self, call: &ProcedureCall) -> Result<ProcedureOutcome> {
+        let _ = call;
+        Err(unclaimed("call stored procedures"))
+    }
+}
+
+fn unclaimed(what: &str) -> crate::Error {
+    Fault::new("UserErrorNotSupported", format!("This store cannot {what} here.")).into()
 }
 
 /// A holding that fits without any change.

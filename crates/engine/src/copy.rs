@@ -10,7 +10,7 @@ use dmg_connector::{
     BatchLimits, Column, Committed, MarkContent, MarkState, Result, Session, Sink, SinkPlan, SinkRequest, Source, Sums,
     schema,
 };
-use dmg_protocol::job::CopyJob;
+use dmg_protocol::job::{CopyJob, Drift};
 use dmg_protocol::worker::{OUTCOME, OUTCOME_UNKNOWN, Progress};
 use dmg_protocol::{
     Attempt, Bottleneck, Digest, Fault, Plan, Receipt, ReceiptColumn, Retry, Secrets, SideReport, StageTime,
@@ -44,6 +44,8 @@ pub struct CopyRequest {
     pub source_secrets: Secrets,
     /// Opened secrets of the sink.
     pub sink_secrets: Secrets,
+    /// Opened secrets of the store that rows left out go to.
+    pub redirect_secrets: Secrets,
     /// PEM of certificate authorities trusted besides the system's.
     pub extra_ca: Vec<Vec<u8>>,
     /// Why an earlier attempt's work does not count, for the receipt.
@@ -180,6 +182,12 @@ impl Run {
             attempt: self.request.attempt.clone(),
             object: job.sink.object.clone(),
             mode: options.mode,
+            keys: options.keys.clone(),
+            slice: options.slice.clone(),
+            procedure: options.procedure.clone(),
+            batch_rows: options.batch_rows,
+            batch_timeout: options.batch_timeout_seconds.map(Duration::from_secs),
+            add_columns: options.drift == Drift::Add,
             pre_copy_script: options.pre_copy_script.clone(),
             create_table: options.create_table,
             lanes: wanted,
@@ -436,12 +444,14 @@ impl Run {
             mark: committed.mark.clone(),
             found_committed: false,
             restarted: self.request.restarted.clone(),
+            skipped: None,
             stages: self.stages.clone(),
             bottleneck: Bottleneck {
                 read_seconds: moved.read_seconds,
                 convert_seconds: moved.convert_seconds,
                 write_seconds: moved.write_seconds,
                 parallel_share: if move_seconds > 0.0 { self.counters.parallel_seconds() / move_seconds } else { 0.0 },
+                ..Bottleneck::default()
             },
             notices: plan.notices.clone(),
         }
@@ -479,6 +489,7 @@ impl Run {
             mark: committed.mark.clone(),
             found_committed: true,
             restarted: None,
+            skipped: None,
             stages: self.stages.clone(),
             bottleneck: Bottleneck::default(),
             notices: vec![format!(

@@ -40,6 +40,10 @@ impl FileSink {
             let message = format!("{} takes files, not tables.", store.label());
             return Err(Fault::new("UserErrorSettings", message).into());
         };
+        if !matches!(request.mode, WriteMode::Append | WriteMode::Overwrite) {
+            let message = "A file is written as a whole: rows in it cannot be replaced by key, slice or procedure.";
+            return Err(Fault::new("UserErrorNotSupported", message).into());
+        }
         if request.pre_copy_script.is_some() {
             let message = "A pre-copy script needs a database as sink; files cannot run one.";
             return Err(Fault::new("UserErrorSettings", message).into());

@@ -82,7 +82,7 @@ impl FileSource {
     ) -> Result<Self> {
         let declared: Vec<_> = columns
             .iter()
-            .map(|column| DeclaredColumn { name: column.name.clone(), kind: Some(column.kind) })
+            .map(|column| DeclaredColumn { kind: Some(column.kind), ..DeclaredColumn::named(column.name.clone()) })
             .collect();
         let mut files = Vec::with_capacity(readers.len());
         for reader in readers {

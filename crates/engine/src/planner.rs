@@ -59,6 +59,8 @@ pub(crate) fn plan_columns(
                 kind: holding.kind,
                 source_type: column.type_name.clone(),
                 sink_type: holding.type_name,
+                key: column.key,
+                required: !column.nullable,
                 verdict,
                 reason,
             },

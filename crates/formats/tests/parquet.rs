@@ -83,7 +83,7 @@ fn columns_that_may_not_be_null_are_required() {
 fn a_declared_column_must_be_there() {
     let batch = everything();
     let bytes = write(snappy().as_ref(), &columns_of(&batch), &[batch]).expect("it is written");
-    let gone = [DeclaredColumn { name: "gone".into(), kind: None }];
+    let gone = [DeclaredColumn::named("gone")];
     let refused = fault(read(snappy().as_ref(), &bytes, &gone, LIMITS));
     assert_eq!(refused.code, "UserErrorColumnMissing");
 }

@@ -89,12 +89,12 @@ fn without_declared_kinds_all_is_text() {
 fn lines_are_skipped_and_the_header_names() {
     let settings = TextFormat { first_row_as_header: true, skip_lines: 2, ..TextFormat::default() };
     let bytes = Bytes::from_static(b"a remark\r\nanother, longer\nid,,name\n1,2,x\n");
-    let only_id = [DeclaredColumn { name: "id".into(), kind: Some(Kind::Int32) }];
+    let only_id = [DeclaredColumn { kind: Some(Kind::Int32), ..DeclaredColumn::named("id") }];
     let (shape, found) = read(open(settings.clone()).as_ref(), &bytes, &only_id, LIMITS).expect("it is read");
     let names: Vec<_> = shape.columns.iter().map(|column| (column.name.as_str(), column.kind)).collect();
     assert_eq!(names, [("id", Kind::Int32), ("Prop_1", Kind::Text), ("name", Kind::Text)]);
     assert_eq!(rows(&found).len(), 1);
-    let missing = [DeclaredColumn { name: "gone".into(), kind: None }];
+    let missing = [DeclaredColumn::named("gone")];
     let refused = fault(read(open(settings).as_ref(), &bytes, &missing, LIMITS));
     assert_eq!(refused.code, "UserErrorColumnMissing");
 }
@@ -102,7 +102,7 @@ fn lines_are_skipped_and_the_header_names() {
 #[test]
 fn an_empty_file_with_declared_columns_has_no_rows() {
     let format = open(TextFormat::default());
-    let one = [DeclaredColumn { name: "a".into(), kind: None }];
+    let one = [DeclaredColumn::named("a")];
     let (_, found) = read(format.as_ref(), &Bytes::new(), &one, LIMITS).expect("it is read");
     assert!(found.is_empty());
     let text = fault(read(format.as_ref(), &Bytes::new(), &[], LIMITS)).to_string();
@@ -170,7 +170,7 @@ fn hostile_files_are_refused_with_their_place() {
     }
     let mut endless = b"a,\"".to_vec();
     endless.resize(9_000_000, b'x');
-    let two = [DeclaredColumn { name: "a".into(), kind: None }, DeclaredColumn { name: "b".into(), kind: None }];
+    let two = [DeclaredColumn::named("a"), DeclaredColumn::named("b")];
     let refused = fault(read(open(quoted).as_ref(), &endless.into(), &two, LIMITS));
     assert_eq!(refused.code, "UserErrorBudgetExceeded");
     assert_eq!(refused.message, "File test/file, row 1, column \"b\": the value has more than 1048576 bytes.");
@@ -179,8 +179,8 @@ fn hostile_files_are_refused_with_their_place() {
 #[test]
 fn a_bad_value_names_row_column_and_class() {
     let two = [
-        DeclaredColumn { name: "id".into(), kind: Some(Kind::Int32) },
-        DeclaredColumn { name: "day".into(), kind: Some(Kind::Date) },
+        DeclaredColumn { kind: Some(Kind::Int32), ..DeclaredColumn::named("id") },
+        DeclaredColumn { kind: Some(Kind::Date), ..DeclaredColumn::named("day") },
     ];
     let bytes = Bytes::from_static(b"1,2024-01-01\n2,2024-02-30\n");
     let refused = fault(read(open(TextFormat::default()).as_ref(), &bytes, &two, LIMITS));

@@ -416,8 +416,10 @@ async fn copy(
         format: Some(format),
         declared,
     };
-    let declared =
-        kinds().into_iter().map(|(name, kind)| DeclaredColumn { name: name.into(), kind: Some(kind) }).collect();
+    let declared = kinds()
+        .into_iter()
+        .map(|(name, kind)| DeclaredColumn { kind: Some(kind), ..DeclaredColumn::named(name) })
+        .collect();
     let format = if target.ends_with("parquet") {
         FormatSpec::Parquet(ParquetFormat::default())
     } else {
@@ -434,6 +436,7 @@ async fn copy(
         attempt: Attempt { namespace: "test".into(), run: RunId::new(format!("{number:032x}")), epoch: Epoch(1) },
         source_secrets: Secrets::none(),
         sink_secrets: Secrets::none(),
+        redirect_secrets: Secrets::none(),
         extra_ca: Vec::new(),
         restarted: None,
     };

@@ -80,4 +80,14 @@ pub enum Capability {
     ReadBack,
     /// Says whether it can be reached.
     Probe,
+    /// Replaces rows by key and adds the others, in one step.
+    WriteUpsert,
+    /// Replaces the rows of one slice, in one step.
+    WriteSlice,
+    /// Hands rows to a stored procedure.
+    WriteProcedure,
+    /// Calls stored procedures.
+    CallProcedure,
+    /// Lists schemas, tables and columns.
+    Browse,
 }

@@ -167,6 +167,11 @@ faults! {
         "It is not valid JSON, lacks a member or has one of the wrong type."
         "Correct the place the message names and send it again."
     }
+    UserErrorDuplicateKey AfterFix {
+        "A copy stops because two rows have the same key."
+        "The target allows each key once, or rows are replaced by key, and the source has one key twice or the target has it already."
+        "Correct the rows that the message names, name further key columns, or use mode upsert."
+    }
     UserErrorExpression AfterFix {
         "An expression cannot be evaluated."
         "It has a syntax error, names something unknown, or is not supported yet."
@@ -232,6 +237,11 @@ faults! {
         "The resource was changed since it was read."
         "Read it again and repeat the change."
     }
+    UserErrorProcedureMissing AfterFix {
+        "A stored procedure does not exist, or takes other parameters."
+        "The name or a parameter has a typing error, or the user may not execute it."
+        "Check the name with its schema and the parameters, or grant EXECUTE."
+    }
     UserErrorReceipt Never {
         "A receipt does not verify."
         "Its text was changed, or it was signed by somebody else."
@@ -261,6 +271,11 @@ faults! {
         "The target file already exists."
         "A file cannot be appended to, and the copy was not told to replace it."
         "Choose another name, or use --mode overwrite."
+    }
+    UserErrorTooManySkipped AfterFix {
+        "A copy that leaves out rows which do not fit stops all the same."
+        "More rows were left out than the author allowed, by count or by share."
+        "Look at the redirect file for the reasons, correct them, or allow more."
     }
     UserErrorValue AfterFix {
         "A value cannot be carried as the plan promised."

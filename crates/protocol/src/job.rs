@@ -16,6 +16,10 @@ pub enum Job {
     Copy(Box<CopyJob>),
     /// Connect to a store and say whether it works.
     Probe(Box<ProbeJob>),
+    /// Call a stored procedure. At least once: a lost answer is followed by another call.
+    Procedure(Box<ProcedureJob>),
+    /// Look at what a store holds. Changes nothing.
+    Browse(Box<BrowseJob>),
 }
 
 /// One copy.
@@ -42,6 +46,177 @@ pub struct CopyJob {
 pub struct ProbeJob {
     /// The store to reach.
     pub store: StoreRef,
+}
+
+/// One call of a stored procedure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcedureJob {
+    /// Names for the outcome.
+    pub parties: crate::ReceiptParties,
+    /// The store to call it in.
+    pub store: StoreRef,
+    /// What to call.
+    pub call: ProcedureCall,
+}
+
+/// A stored procedure and what it gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcedureCall {
+    /// Name as the author wrote it, with or without schema: `dbo.usp_merge`, `[dbo].[usp merge]`.
+    pub name: String,
+    /// Parameters, in the author's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<ProcedureParameter>,
+    /// Seconds after which the call is cancelled at the server; absent: the run's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+}
+
+/// One parameter of a stored procedure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcedureParameter {
+    /// Name without `@`.
+    pub name: String,
+    /// The author's type name (`Int32`, `DateTime`, ...), where one was given; else the server converts the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub type_name: Option<String>,
+    /// Value as invariant text; absent means NULL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// What a call gave back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcedureOutcome {
+    /// Output values by parameter name, as text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, Option<String>>,
+    /// The return status, where the store has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_status: Option<i64>,
+    /// Rows the server says it changed, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_affected: Option<u64>,
+    /// What the server said meanwhile: PRINT, NOTICE. Bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<String>,
+}
+
+/// One look into a store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrowseJob {
+    /// The store.
+    pub store: StoreRef,
+    /// What to look at.
+    pub browse: Browse,
+    /// The format of a file to preview, for byte stores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<FormatSpec>,
+}
+
+/// What to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "look", rename_all = "camelCase")]
+pub enum Browse {
+    /// Schemas (databases in MariaDB and MySQL), or containers and root folders of a byte store.
+    Schemas,
+    /// Tables and views of a schema, or files and folders of a folder.
+    Tables {
+        /// Schema; the store's default where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schema: Option<String>,
+    },
+    /// Columns of a table, view, query or file.
+    Columns {
+        /// Which.
+        object: StoreObject,
+    },
+    /// First rows of a table, view, query or file.
+    Preview {
+        /// Which.
+        object: StoreObject,
+        /// How many rows, at most [`PREVIEW_ROWS_MAX`].
+        rows: u32,
+    },
+}
+
+/// Most entries of one listing; what is beyond is cut, and said.
+pub const LISTING_MAX: usize = 10_000;
+/// Most rows of a preview.
+pub const PREVIEW_ROWS_MAX: u32 = 1_000;
+/// A previewed value is cut after so many characters.
+pub const PREVIEW_VALUE_CHARS_MAX: usize = 1_000;
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "found", rename_all = "camelCase")]
+pub enum Listing {
+    /// Names of schemas.
+    Schemas {
+        /// In the store's order.
+        names: Vec<String>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// Tables, views, files, folders.
+    Tables {
+        /// In order of name.
+        tables: Vec<ListedTable>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// Columns in order.
+    Columns {
+        /// The columns.
+        columns: Vec<ListedColumn>,
+    },
+    /// Rows as text.
+    Preview {
+        /// The columns.
+        columns: Vec<ListedColumn>,
+        /// One text per column; absent is NULL.
+        rows: Vec<Vec<Option<String>>>,
+    },
+}
+
+/// A table in a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedTable {
+    /// Schema or folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// Name.
+    pub name: String,
+    /// `table`, `view`, `file`, `folder`.
+    pub kind: String,
+    /// Rows as the store estimates them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_estimate: Option<u64>,
+    /// Bytes, where the store tells cheaply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// A column in a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedColumn {
+    /// Name.
+    pub name: String,
+    /// The store's own type name.
+    pub type_name: String,
+    /// The kind it is carried in.
+    pub kind: crate::Kind,
+    /// Whether NULL may occur.
+    pub nullable: bool,
+    /// Whether it belongs to the primary key.
+    pub key: bool,
 }
 
 /// A store and what of it is meant.
@@ -118,6 +293,19 @@ pub struct DeclaredColumn {
     /// Kind, where a type was declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<crate::Kind>,
+    /// .NET format of its text, as `dd/MM/yyyy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// Culture of its text, as `fr-fr`; absent: invariant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub culture: Option<String>,
+}
+
+impl DeclaredColumn {
+    /// A column of which only the name is declared.
+    pub fn named(name: impl Into<String>) -> Self {
+        DeclaredColumn { name: name.into(), kind: None, format: None, culture: None }
+    }
 }
 
 /// One line of a mapping.
@@ -128,6 +316,22 @@ pub struct ColumnMapping {
     pub source: String,
     /// Column name in the sink.
     pub sink: String,
+    /// Kind the author wants in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<crate::Kind>,
+    /// .NET format by which text is read or written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// Culture by which text is read or written; absent: invariant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub culture: Option<String>,
+}
+
+impl ColumnMapping {
+    /// A line that only names.
+    pub fn named(source: impl Into<String>, sink: impl Into<String>) -> Self {
+        ColumnMapping { source: source.into(), sink: sink.into(), kind: None, format: None, culture: None }
+    }
 }
 
 /// A file format with its settings.
@@ -221,12 +425,143 @@ pub enum ParquetCompression {
     Zstd,
 }
 
+/// The rows of a target that one slice owns: those with this value in this column. The sink gives it to the rows it
+/// writes; the source has no such column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Slice {
+    /// Column name in the sink.
+    pub column: String,
+    /// 64 hex digits: a hash of what identifies the slice. A binary column takes 32 bytes, a text column the digits.
+    pub value: String,
+}
+
+/// A stored procedure that takes rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteProcedure {
+    /// Its name, with or without schema.
+    pub name: String,
+    /// The table type of its table parameter (SQL Server); elsewhere it is called once per row, with a parameter per
+    /// column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_type: Option<String>,
+    /// Name of the table parameter; absent: the name of the target dataset's table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_parameter: Option<String>,
+    /// Further parameters, the same for all rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<ProcedureParameter>,
+}
+
+/// A column the copy adds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddedColumn {
+    /// Name, as a column of the source would have.
+    pub name: String,
+    /// What it holds.
+    pub value: AddedValue,
+}
+
+/// What an added column holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "camelCase")]
+pub enum AddedValue {
+    /// The same text in every row: a literal, the start of the slice, an evaluated expression.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// The id of the activity run.
+    RunId,
+    /// Path of the file the row came from; NULL where there is none.
+    SourceFile,
+    /// Number of the row in its part, from 1; in its file, for files.
+    RowNumber,
+    /// The value of another column of the source.
+    Column {
+        /// Its name.
+        column: String,
+    },
+}
+
+/// What to do when the source has columns that the target does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Drift {
+    /// Refuse the plan.
+    #[default]
+    Refuse,
+    /// Add the columns to the target, nullable, in the commit transaction.
+    Add,
+}
+
+/// How many rows may be left out, and where they go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tolerance {
+    /// Most rows left out; absent: no limit by count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_max: Option<u64>,
+    /// Largest share of rows left out, 0 to 1; absent: no limit by share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_max: Option<f64>,
+    /// Store and folder that rows left out are written to; absent: they are only counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Box<Redirect>>,
+}
+
+/// Where rows left out go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Redirect {
+    /// A byte store.
+    pub store: StoreRef,
+    /// Folder in it.
+    pub folder: String,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Options of one copy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CopyOptions {
-    /// Append or overwrite.
+    /// What happens to what is already in the target.
     pub mode: WriteMode,
+    /// Columns (sink names) that identify a row, for mode `upsert`; empty: the target's primary key.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// The slice that is replaced, for mode `slice`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Slice>,
+    /// The procedure that takes the rows, for mode `procedure`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub procedure: Option<WriteProcedure>,
+    /// Rows of one write to the server, where the store writes in batches; absent: chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_rows: Option<u32>,
+    /// Seconds one write may take; absent: no limit of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_timeout_seconds: Option<u64>,
+    /// Columns the copy adds to what it reads.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<AddedColumn>,
+    /// What to do when the source has columns that the target does not.
+    #[serde(skip_serializing_if = "is_default")]
+    pub drift: Drift,
+    /// Whether rows that do not fit are left out, and how many; absent: the first one stops the copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<Tolerance>,
+    /// Most rows a second; absent: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_per_second: Option<u64>,
+    /// Most bytes a second, as the source counts them; absent: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
     /// How far to prove.
     pub verify: VerifyLevel,
     /// Upper bound of parts read at once; absent: chosen.
@@ -245,6 +580,16 @@ impl Default for CopyOptions {
     fn default() -> Self {
         CopyOptions {
             mode: WriteMode::Append,
+            keys: Vec::new(),
+            slice: None,
+            procedure: None,
+            batch_rows: None,
+            batch_timeout_seconds: None,
+            added: Vec::new(),
+            drift: Drift::Refuse,
+            tolerance: None,
+            rows_per_second: None,
+            bytes_per_second: None,
             verify: VerifyLevel::Transferred,
             parallel: None,
             memory_mib: 256,

@@ -24,6 +24,6 @@ pub use kind::{Kind, ParseKindError, Verdict};
 pub use plan::{ColumnPlan, CommitShape, PartPlan, Plan, WriteMode};
 pub use receipt::{
     Bottleneck, ColumnDigest, Digest, NodeRecord, Receipt, ReceiptColumn, ReceiptParties, SideReport, Signature,
-    Signed, StageTime, VerifyLevel,
+    Signed, Skipped, StageTime, VerifyLevel,
 };
 pub use secret::{MASK, Secret, Secrets};

@@ -13,6 +13,12 @@ pub enum WriteMode {
     Append,
     /// The new content replaces the old in one step.
     Overwrite,
+    /// Rows whose key exists are replaced, the others are added, in one step.
+    Upsert,
+    /// The rows of one slice are replaced in one step; what belongs to other slices stays.
+    Slice,
+    /// Rows are handed to a stored procedure of the target.
+    Procedure,
 }
 
 /// How the new content becomes visible.
@@ -29,6 +35,8 @@ pub enum CommitShape {
     Rename,
     /// Uncommitted blocks, then one conditional block list.
     BlockList,
+    /// Rows are handed to a stored procedure in one transaction with the mark.
+    Procedure,
 }
 
 /// One column: where it comes from, what it carries, where it goes, and what is promised.
@@ -45,6 +53,12 @@ pub struct ColumnPlan {
     pub source_type: String,
     /// The sink's own type name.
     pub sink_type: String,
+    /// Whether it belongs to the source's primary key; a table that is created gets it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub key: bool,
+    /// Whether the source says that NULL never occurs; a table that is created says so too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
     /// What is promised.
     pub verdict: Verdict,
     /// Why, where the verdict is not exact.

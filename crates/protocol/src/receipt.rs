@@ -125,6 +125,26 @@ pub struct Bottleneck {
     pub write_seconds: f64,
     /// Share of the move during which at least two source connections were active.
     pub parallel_share: f64,
+    /// What held the copy back: `read`, `decode`, `convert`, `encode`, `write`, `commit`; empty where unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub verdict: String,
+    /// Which side that is: `source`, `gateway`, `sink`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub side: String,
+}
+
+/// Rows that were left out, by the author's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Skipped {
+    /// Rows: read = written + skipped.
+    pub rows: u64,
+    /// Where they were written to, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<String>,
+    /// Rows by fault code.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub by_code: std::collections::BTreeMap<String, u64>,
 }
 
 /// The receipt. What is signed is its JSON text exactly as stored; see [`Signed`].
@@ -173,6 +193,9 @@ pub struct Receipt {
     pub stages: Vec<StageTime>,
     /// Who waited for whom.
     pub bottleneck: Bottleneck,
+    /// Rows left out, where the author allowed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Skipped>,
     /// Remarks a person should see.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use crate::{Attempt, Fault, Plan, Receipt, job::Job};
+use crate::{
+    Attempt, Fault, Plan, Receipt,
+    job::{Job, Listing, ProcedureOutcome},
+};
 
 /// Longest line either side accepts, in bytes.
 pub const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -40,6 +43,9 @@ pub struct Start {
     pub source_secrets: PipeSecrets,
     /// Opened secrets of the sink.
     pub sink_secrets: PipeSecrets,
+    /// Opened secrets of the store that rows left out go to.
+    #[serde(default)]
+    pub redirect_secrets: PipeSecrets,
     /// Key for keyed digests, base64url; absent: the published seed.
     pub digest_key: Option<PipeSecret>,
     /// The stored plan of an earlier attempt of the same epoch, if any.
@@ -113,6 +119,16 @@ pub enum FromWorker {
     Probed {
         /// What was found, for people: server version and the like.
         detail: String,
+    },
+    /// The procedure ran.
+    Called {
+        /// What it gave back.
+        outcome: ProcedureOutcome,
+    },
+    /// What a look found.
+    Browsed {
+        /// The listing.
+        listing: Box<Listing>,
     },
     /// It did not work. The old content is whole.
     Failed {

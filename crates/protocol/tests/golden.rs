@@ -102,9 +102,9 @@ fn copy() -> Job {
             store: blob(),
             object: StoreObject::Files { folder: "raw/orders".into(), file: Some("o.csv".into()), recursive: false },
             format: Some(FormatSpec::Text(text)),
-            declared: vec![DeclaredColumn { name: "id".into(), kind: Some(Kind::Int64) }],
+            declared: vec![DeclaredColumn { kind: Some(Kind::Int64), ..DeclaredColumn::named("id") }],
         },
-        mapping: vec![ColumnMapping { source: "id".into(), sink: "Id".into() }],
+        mapping: vec![ColumnMapping::named("id", "Id")],
         options: CopyOptions {
             mode: WriteMode::Overwrite,
             verify: VerifyLevel::Full,
@@ -113,6 +113,7 @@ fn copy() -> Job {
             allow_lossy: vec!["note".into()],
             pre_copy_script: Some("DELETE FROM staging".into()),
             create_table: true,
+            ..CopyOptions::default()
         },
     }))
 }
@@ -128,7 +129,65 @@ fn jobs() -> Vec<Job> {
         job.mapping = Vec::new();
         job.options = CopyOptions::default();
     }
-    vec![copy(), query, Job::Probe(Box::new(ProbeJob { store: postgres() }))]
+    vec![copy(), query, modes(), Job::Probe(Box::new(ProbeJob { store: postgres() })), procedure(), browse()]
+}
+
+fn parameter() -> ProcedureParameter {
+    ProcedureParameter { name: "day".into(), type_name: Some("Datetime".into()), value: Some("2026-01-02".into()) }
+}
+
+fn modes() -> Job {
+    let mut job = copy();
+    if let Job::Copy(job) = &mut job {
+        job.mapping[0] = ColumnMapping {
+            kind: Some(Kind::Date),
+            format: Some("dd/MM/yyyy".into()),
+            culture: Some("fr-fr".into()),
+            ..ColumnMapping::named("day", "Day")
+        };
+        let redirect = Redirect { store: blob(), folder: "raw/rejected".into() };
+        job.options = CopyOptions {
+            mode: WriteMode::Upsert,
+            keys: vec!["id".into()],
+            slice: Some(Slice { column: "slice".into(), value: "ab".repeat(32) }),
+            procedure: Some(WriteProcedure {
+                name: "dbo.take".into(),
+                table_type: Some("dbo.OrderType".into()),
+                table_parameter: Some("orders".into()),
+                parameters: vec![parameter()],
+            }),
+            batch_rows: Some(10_000),
+            batch_timeout_seconds: Some(1800),
+            added: vec![
+                AddedColumn { name: "load".into(), value: AddedValue::Text { text: "night".into() } },
+                AddedColumn { name: "run".into(), value: AddedValue::RunId },
+                AddedColumn { name: "file".into(), value: AddedValue::SourceFile },
+                AddedColumn { name: "row".into(), value: AddedValue::RowNumber },
+                AddedColumn { name: "twin".into(), value: AddedValue::Column { column: "id".into() } },
+            ],
+            drift: Drift::Add,
+            tolerance: Some(Tolerance {
+                rows_max: Some(100),
+                share_max: Some(0.5),
+                redirect: Some(Box::new(redirect)),
+            }),
+            rows_per_second: Some(1_000),
+            bytes_per_second: Some(1_000_000),
+            ..CopyOptions::default()
+        };
+    }
+    job
+}
+
+fn procedure() -> Job {
+    let call = ProcedureCall { name: "dbo.merge".into(), parameters: vec![parameter()], timeout_seconds: Some(60) };
+    let parties = ReceiptParties { node: "here".into(), ..ReceiptParties::default() };
+    Job::Procedure(Box::new(ProcedureJob { parties, store: postgres(), call }))
+}
+
+fn browse() -> Job {
+    let object = StoreObject::Table { schema: None, table: "orders".into() };
+    Job::Browse(Box::new(BrowseJob { store: postgres(), browse: Browse::Preview { object, rows: 10 }, format: None }))
 }
 
 fn plan() -> Plan {
@@ -138,6 +197,8 @@ fn plan() -> Plan {
         kind,
         source_type: "numeric".into(),
         sink_type: "decimal".into(),
+        key: false,
+        required: false,
         verdict,
         reason: reason.map(str::to_owned),
     };
@@ -200,7 +261,19 @@ fn receipt() -> Receipt {
         found_committed: true,
         restarted: Some("the source cannot be read again from the same snapshot".into()),
         stages: vec![StageTime { stage: "move".into(), seconds: 1.25 }],
-        bottleneck: Bottleneck { read_seconds: 0.5, convert_seconds: 0.25, write_seconds: 0.125, parallel_share: 0.75 },
+        bottleneck: Bottleneck {
+            read_seconds: 0.5,
+            convert_seconds: 0.25,
+            write_seconds: 0.125,
+            parallel_share: 0.75,
+            verdict: "decode".into(),
+            side: "gateway".into(),
+        },
+        skipped: Some(Skipped {
+            rows: 2,
+            redirect: Some("rejected/20.csv".into()),
+            by_code: [("UserErrorValue".to_owned(), 2)].into(),
+        }),
         notices: vec!["a remark".into()],
     }
 }
@@ -257,6 +330,8 @@ fn documents() {
         read: SideReport::default(),
         written: SideReport::default(),
         restarted: None,
+        skipped: None,
+        bottleneck: Bottleneck::default(),
         notices: Vec::new(),
         found_committed: false,
         ..receipt()
@@ -396,6 +471,15 @@ fn worker() {
         FromWorker::MayCommit,
         FromWorker::Finished { receipt: Box::new(receipt()) },
         FromWorker::Probed { detail: "PostgreSQL 15.18".into() },
+        FromWorker::Called {
+            outcome: ProcedureOutcome {
+                outputs: [("count".to_owned(), Some("3".to_owned()))].into(),
+                return_status: Some(0),
+                rows_affected: Some(3),
+                messages: vec!["done".into()],
+            },
+        },
+        FromWorker::Browsed { listing: Box::new(Listing::Schemas { names: vec!["dbo".into()], more: false }) },
         FromWorker::Failed { fault: fault() },
     ];
     golden("worker-says", &said);
@@ -406,6 +490,7 @@ fn worker() {
         attempt: attempt(),
         source_secrets: PipeSecrets::new(&secrets),
         sink_secrets: PipeSecrets::default(),
+        redirect_secrets: PipeSecrets::default(),
         digest_key: Some(PipeSecret::new(&Secret::from("a planted digest key"))),
         plan: Some(plan()),
     };

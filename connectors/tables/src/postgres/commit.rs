@@ -183,7 +183,7 @@ async fn transaction(sink: &PostgresSink, client: &mut Client, content: &MarkCon
         // An overwrite keeps other writers out until it is done; an append lets them in. Readers never wait.
         let lock = match sink.request.mode {
             WriteMode::Overwrite => "SHARE ROW EXCLUSIVE",
-            WriteMode::Append => "ROW EXCLUSIVE",
+            _ => "ROW EXCLUSIVE",
         };
         client.batch(&format!("LOCK TABLE {target} IN {lock} MODE")).await?;
     }

@@ -87,6 +87,10 @@ impl PostgresSink {
             let message = "A copy into PostgreSQL needs a table; a query or files cannot be written to.";
             return Err(Fault::new("UserErrorSettings", message).into());
         };
+        if !matches!(request.mode, WriteMode::Append | WriteMode::Overwrite) {
+            let message = "PostgreSQL takes rows only by appending or overwriting here.";
+            return Err(Fault::new("UserErrorNotSupported", message).into());
+        }
         let mut control = Control::default();
         let client = control.client(&server).await?;
         // A predecessor stuck in its commit may hold locks that even a look at the target would wait for.

@@ -122,15 +122,8 @@ pub(crate) fn query(text: &str) -> StoreObject {
 }
 
 pub(crate) fn request(run: &str, epoch: u64, name: &str, mode: WriteMode) -> SinkRequest {
-    SinkRequest {
-        attempt: Attempt { namespace: "test".to_owned(), run: RunId::new(run), epoch: Epoch(epoch) },
-        object: table(name),
-        mode,
-        pre_copy_script: None,
-        create_table: false,
-        lanes: 2,
-        budget_bytes: 64 << 20,
-    }
+    let attempt = Attempt { namespace: "test".to_owned(), run: RunId::new(run), epoch: Epoch(epoch) };
+    SinkRequest { mode, lanes: 2, ..SinkRequest::append(attempt, table(name)) }
 }
 
 /// Every batch of every part.
@@ -167,6 +160,8 @@ pub(crate) async fn plan(source: &dyn Source, sink: &mut dyn Sink) -> Result<Vec
                 kind: held.kind,
                 source_type: column.type_name.clone(),
                 sink_type: held.type_name,
+                key: false,
+                required: false,
                 verdict: held.verdict,
                 reason: held.reason,
             }

@@ -135,7 +135,7 @@ fn formats(
 /// Version 1 reads from a table only the columns its structure names.
 fn structure_only(source: &BoundDataset) -> Vec<ColumnMapping> {
     let names = source.columns.as_array().into_iter().flatten().filter_map(|column| text(column, "name"));
-    names.map(|name| ColumnMapping { source: name.to_owned(), sink: name.to_owned() }).collect()
+    names.map(|name| ColumnMapping::named(name, name)).collect()
 }
 
 /// Parallelism, proof and what may be lossy. `verifyLevel` and `allowLossy` are members of ours.

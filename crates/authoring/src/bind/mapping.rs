@@ -43,7 +43,8 @@ pub(super) fn declared(dataset: &BoundDataset) -> Result<Vec<DeclaredColumn>, Fa
             return Err(Fault::new("UserErrorNotSupported", message)
                 .remedy("Read the column as String, or write dates as yyyy-MM-dd HH:mm:ss in the file."));
         }
-        columns.push(DeclaredColumn { name: name.to_owned(), kind: kind(type_of(column), name, &dataset.name)? });
+        columns
+            .push(DeclaredColumn { kind: kind(type_of(column), name, &dataset.name)?, ..DeclaredColumn::named(name) });
     }
     Ok(columns)
 }
@@ -85,7 +86,7 @@ pub(super) fn of(translator: Option<&Value>, source: &[DeclaredColumn]) -> Resul
             // A sink without names takes the source's.
             None => from.clone(),
         };
-        mapping.push(ColumnMapping { source: from, sink: to });
+        mapping.push(ColumnMapping::named(from, to));
     }
     if mapping.is_empty() {
         mapping = old_style(get(translator, "columnMappings"))?;
@@ -112,8 +113,7 @@ fn column(side: &Value, declared: &[DeclaredColumn], index: usize) -> Result<Str
 
 /// `"A: X, B: Y"` and `{"A": "X"}`.
 fn old_style(value: Option<&Value>) -> Result<Vec<ColumnMapping>, Fault> {
-    let line =
-        |source: &str, sink: &str| ColumnMapping { source: source.trim().to_owned(), sink: sink.trim().to_owned() };
+    let line = |source: &str, sink: &str| ColumnMapping::named(source.trim(), sink.trim());
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(text)) if text.trim().is_empty() => Ok(Vec::new()),

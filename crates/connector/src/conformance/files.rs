@@ -222,9 +222,15 @@ impl Suite<'_> {
     async fn unclaimed(&self, capability: Capability) -> Checked<Outcome> {
         let codes = &["UserErrorNotSupported", "UserErrorSettings"];
         let by = match capability {
-            Capability::ReadTable | Capability::ReadQuery | Capability::ReadParts | Capability::CreateTable => {
-                "no call: a byte store has files only".to_owned()
-            }
+            Capability::ReadTable
+            | Capability::ReadQuery
+            | Capability::ReadParts
+            | Capability::CreateTable
+            | Capability::WriteUpsert
+            | Capability::WriteSlice
+            | Capability::WriteProcedure
+            | Capability::CallProcedure
+            | Capability::Browse => "no call: a byte store has files only".to_owned(),
             Capability::WriteAppend => {
                 self.world.put("unclaimed/append", b"old").await;
                 let mut staged = self.stage("unclaimed/append", (9, 1), Condition::Absent, b"more").await?;

@@ -30,6 +30,11 @@ pub const CAPABILITIES: &[Capability] = &[
     Capability::ReadStaged,
     Capability::ReadBack,
     Capability::Probe,
+    Capability::WriteUpsert,
+    Capability::WriteSlice,
+    Capability::WriteProcedure,
+    Capability::CallProcedure,
+    Capability::Browse,
 ];
 
 /// What became of one capability of one store.
@@ -164,9 +169,14 @@ mod tests {
             Capability::ReadStaged => 8,
             Capability::ReadBack => 9,
             Capability::Probe => 10,
+            Capability::WriteUpsert => 11,
+            Capability::WriteSlice => 12,
+            Capability::WriteProcedure => 13,
+            Capability::CallProcedure => 14,
+            Capability::Browse => 15,
         };
         let found: Vec<usize> = CAPABILITIES.iter().map(|capability| position(*capability)).collect();
-        assert_eq!(found, (0..=10).collect::<Vec<usize>>());
+        assert_eq!(found, (0..=15).collect::<Vec<usize>>());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dmg_ambient::Ambient;
 use dmg_protocol::catalog::Capability;
-use dmg_protocol::job::StoreObject;
+use dmg_protocol::job::{ProcedureCall, ProcedureParameter, Slice, StoreObject, WriteProcedure};
 use dmg_protocol::{Attempt, ColumnPlan, Secrets, WriteMode};
 use futures::StreamExt as _;
 use serde_json::{Map, Value, json};
@@ -39,6 +39,30 @@ pub trait TableWorld: Send + Sync {
     async fn add(&self, table: &str, id: u64);
     /// Names of everything in the store, staging included, sorted.
     async fn names(&self) -> Vec<String>;
+    /// Makes an empty table like that of [`TableWorld::make`] whose primary key is `id`.
+    async fn make_keyed(&self, table: &str) {
+        unimplemented_world(table);
+    }
+    /// Makes an empty table like that of [`TableWorld::make`] with a further column `slice` that takes 32 bytes, or 64
+    /// characters where the store has no bytes, and may be NULL.
+    async fn make_sliced(&self, table: &str) {
+        unimplemented_world(table);
+    }
+    /// Makes a procedure that puts the rows it gets into that table, as the store's sinks call one.
+    async fn make_write_procedure(&self, table: &str) -> Option<WriteProcedure> {
+        let _ = table;
+        None
+    }
+    /// Makes a procedure with parameters `id` (64-bit integer) and `name` (text) that adds that row to the table; gives
+    /// its name.
+    async fn make_procedure(&self, table: &str) -> Option<String> {
+        let _ = table;
+        None
+    }
+}
+
+fn unimplemented_world(table: &str) {
+    panic!("this world cannot make {table}: its store claims more than its world offers");
 }
 
 /// Runs the suite.
@@ -56,6 +80,11 @@ pub async fn tables(store: &dyn TableConnector, world: &dyn TableWorld) -> Repor
             (Capability::ReadStaged, true) => suite.read_staged().await,
             (Capability::ReadBack, true) => suite.read_back().await,
             (Capability::Probe, true) => suite.probe().await,
+            (Capability::WriteUpsert, true) => suite.upsert().await,
+            (Capability::WriteSlice, true) => suite.slice().await,
+            (Capability::WriteProcedure, true) => suite.write_procedure().await,
+            (Capability::CallProcedure, true) => suite.call_procedure().await,
+            (Capability::Browse, true) => suite.browse().await,
             (capability, _) => suite.unclaimed(capability).await,
         }
     })
@@ -77,7 +106,7 @@ fn files() -> StoreObject {
 
 fn request(attempt: Attempt, object: StoreObject, mode: WriteMode) -> SinkRequest {
     let budget_bytes = 16 << 20;
-    SinkRequest { attempt, object, mode, pre_copy_script: None, create_table: false, lanes: 2, budget_bytes }
+    SinkRequest { mode, lanes: 2, budget_bytes, ..SinkRequest::append(attempt, object) }
 }
 
 fn content(sums: &Sums) -> MarkContent {
@@ -273,6 +302,154 @@ impl Suite<'_> {
         Ok(Outcome::Tested("what was committed is read back equal"))
     }
 
+    async fn upsert(&self) -> Checked<Outcome> {
+        self.world.make("upsert_from", SOME_ROWS).await;
+        self.world.make_keyed("upsert_to").await;
+        self.world.add("upsert_to", 3).await;
+        self.world.add("upsert_to", SOME_ROWS + 5).await;
+        let open = |run, epoch, keys: Vec<String>| {
+            let request = request(attempt(run, epoch), named("upsert_to"), WriteMode::Upsert);
+            self.sink(SinkRequest { keys, ..request })
+        };
+        let source = self.source(named("upsert_from")).await?;
+        let mut sink = open(0x70, 1, vec!["id".to_owned()]).await?;
+        let read = stage(source.as_ref(), sink.as_mut()).await?;
+        same(&self.seen("upsert_to").await?.rows, &2, "rows that readers see before the commit")?;
+        let committed = sink.commit(&content(&read)).await?;
+        same(&sink.commit(&content(&read)).await?, &committed, "a second commit")?;
+        same(&self.seen("upsert_to").await?.rows, &(SOME_ROWS + 1), "rows after the commit")?;
+        // The row that was there before has the new content; the one beyond the source is untouched.
+        let text = format!("SELECT id, name FROM upsert_to WHERE id <= {SOME_ROWS}");
+        if self.claims(Capability::ReadQuery) {
+            let replaced = self.source(StoreObject::Query { text }).await?;
+            same(&sums(replaced.as_ref()).await?, &read, "replaced and added rows")?;
+        }
+        // Again, by the primary key of the target: nothing changes.
+        let mut again = open(0x71, 1, Vec::new()).await?;
+        let read_again = stage(self.source(named("upsert_from")).await?.as_ref(), again.as_mut()).await?;
+        again.commit(&content(&read_again)).await?;
+        same(&self.seen("upsert_to").await?.rows, &(SOME_ROWS + 1), "rows after the same again")?;
+        // The same key twice in what is written is no upsert.
+        self.world.make("upsert_double", 2).await;
+        self.world.add("upsert_double", 1).await;
+        let mut double = open(0x72, 1, vec!["id".to_owned()]).await?;
+        let source = self.source(named("upsert_double")).await?;
+        let refused = match stage(source.as_ref(), double.as_mut()).await {
+            Ok(read) => double.commit(&content(&read)).await.map(drop),
+            Err(error) => Err(error),
+        };
+        refusal(refused, &["UserErrorDuplicateKey"], "two rows of one key")?;
+        double.abort().await?;
+        same(&self.seen("upsert_to").await?.rows, &(SOME_ROWS + 1), "rows after the refusal")?;
+        // A table without a primary key needs to be told.
+        self.world.make("upsert_keyless", 1).await;
+        let keyless = self.sink(request(attempt(0x73, 1), named("upsert_keyless"), WriteMode::Upsert)).await;
+        let refused = match keyless {
+            Ok(mut sink) => {
+                let source = self.source(named("upsert_double")).await?;
+                stage(source.as_ref(), sink.as_mut()).await.map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        refusal(refused, &["UserErrorSettings"], "an upsert without a key")?;
+        Ok(Outcome::Tested("replaces and adds, by named and by primary key; a doubled key and no key are refused"))
+    }
+
+    async fn slice(&self) -> Checked<Outcome> {
+        self.world.make_sliced("sliced_to").await;
+        for (run, slice, rows, expected) in
+            [(0x80, "aa", 30, 30), (0x81, "bb", 20, 50), (0x82, "aa", 10, 30), (0x83, "aa", 0, 20)]
+        {
+            let from = format!("slice_from_{run:x}");
+            self.world.make(&from, rows).await;
+            let slice = Slice { column: "slice".to_owned(), value: slice.repeat(32) };
+            let request = request(attempt(run, 1), named("sliced_to"), WriteMode::Slice);
+            let mut sink = self.sink(SinkRequest { slice: Some(slice), ..request }).await?;
+            let source = self.source(named(&from)).await?;
+            let before = self.seen("sliced_to").await?.rows;
+            let read = stage(source.as_ref(), sink.as_mut()).await?;
+            same(&self.seen("sliced_to").await?.rows, &before, "rows that readers see before the commit")?;
+            sink.commit(&content(&read)).await?;
+            sink.commit(&content(&read)).await?;
+            same(&self.seen("sliced_to").await?.rows, &expected, "rows after the commit")?;
+        }
+        self.world.make("slice_less", 1).await;
+        let slice = Slice { column: "slice".to_owned(), value: "cc".repeat(32) };
+        let request = request(attempt(0x84, 1), named("slice_less"), WriteMode::Slice);
+        let refused = match self.sink(SinkRequest { slice: Some(slice), ..request }).await {
+            Ok(mut sink) => stage(self.source(named("slice_less")).await?.as_ref(), sink.as_mut()).await.map(drop),
+            Err(error) => Err(error),
+        };
+        refusal(refused, &["UserErrorColumnMissing"], "a target without the slice's column")?;
+        Ok(Outcome::Tested("replaces its own rows only, also by none; a missing column is refused"))
+    }
+
+    async fn write_procedure(&self) -> Checked<Outcome> {
+        self.world.make("procedure_from", SOME_ROWS).await;
+        self.world.make("procedure_to", 0).await;
+        let Some(procedure) = self.world.make_write_procedure("procedure_to").await else {
+            return Err(super::Broken("the world makes no procedure".to_owned()));
+        };
+        let request = request(attempt(0x90, 1), named("procedure_to"), WriteMode::Procedure);
+        let request = SinkRequest { procedure: Some(procedure), ..request };
+        let mut sink = self.sink(request.clone()).await?;
+        let source = self.source(named("procedure_from")).await?;
+        let read = stage(source.as_ref(), sink.as_mut()).await?;
+        same(&self.seen("procedure_to").await?.rows, &0, "rows that readers see before the commit")?;
+        let committed = sink.commit(&content(&read)).await?;
+        same(&self.seen("procedure_to").await?, &read, "rows after the commit")?;
+        let later = self.sink(SinkRequest { attempt: attempt(0x90, 2), ..request }).await?;
+        same(&later.mark().await?, &MarkState::Committed(committed), "the mark for a later epoch")?;
+        Ok(Outcome::Tested("every row reaches the procedure, in one transaction with the mark"))
+    }
+
+    async fn call_procedure(&self) -> Checked<Outcome> {
+        self.world.make("call_to", 0).await;
+        let Some(name) = self.world.make_procedure("call_to").await else {
+            return Err(super::Broken("the world makes no procedure".to_owned()));
+        };
+        let parameter = |name: &str, type_name: &str, value: Option<&str>| ProcedureParameter {
+            name: name.to_owned(),
+            type_name: Some(type_name.to_owned()),
+            value: value.map(str::to_owned),
+        };
+        let call = ProcedureCall {
+            name,
+            parameters: vec![parameter("id", "Int64", Some("42")), parameter("name", "String", Some("it's; --"))],
+            timeout_seconds: Some(30),
+        };
+        self.open("dmg/call").await?.call(&call).await?;
+        same(&self.seen("call_to").await?.rows, &1, "rows the procedure added")?;
+        let missing = ProcedureCall { name: "no_such_procedure".to_owned(), ..call.clone() };
+        let refused = self.open("dmg/call").await?.call(&missing).await;
+        refusal(refused, &["UserErrorProcedureMissing"], "a missing procedure")?;
+        let wrong = ProcedureCall { parameters: vec![parameter("nope", "Int64", Some("1"))], ..call };
+        let codes = &["UserErrorSettings", "UserErrorProcedureMissing"];
+        refusal(self.open("dmg/call").await?.call(&wrong).await, codes, "a parameter that the procedure lacks")?;
+        same(&self.seen("call_to").await?.rows, &1, "rows after the refusals")?;
+        Ok(Outcome::Tested("parameters arrive, a missing procedure and a wrong parameter are refused"))
+    }
+
+    async fn browse(&self) -> Checked<Outcome> {
+        self.world.make("browse_this", 5).await;
+        let connection = self.open("dmg/browse").await?;
+        want(!connection.schemas().await?.is_empty(), "there is a schema")?;
+        let tables = connection.tables(None, 1000).await?;
+        let found = tables.iter().find(|table| table.name == "browse_this");
+        want(found.is_some_and(|table| table.kind == "table"), "the table is listed")?;
+        want(
+            tables.iter().all(|table| !table.name.starts_with("__dmg") && !table.name.starts_with("_dmg")),
+            "ours are left out",
+        )?;
+        want(tables.is_sorted_by(|a, b| a.name <= b.name), "they are sorted")?;
+        same(&connection.tables(None, 1).await?.len(), &1, "a listing with a limit")?;
+        let columns = connection.describe(&named("browse_this")).await?;
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        same(&names, &vec!["id", "name"], "columns")?;
+        refusal(connection.describe(&named("no_such_table")).await, &["UserErrorTableMissing"], "a missing table")?;
+        Ok(Outcome::Tested("schemas, tables, columns, a limit, a missing table"))
+    }
+
     /// What the descriptor does not claim must be refused by a fault, or visibly not be done.
     async fn unclaimed(&self, capability: Capability) -> Checked<Outcome> {
         let codes = &["UserErrorNotSupported", "UserErrorSettings"];
@@ -322,6 +499,28 @@ impl Suite<'_> {
                 }
             }
             Capability::Probe => refusal(self.open("dmg/probe").await?.probe().await, codes, "a probe")?,
+            Capability::WriteUpsert => {
+                let keys = vec!["id".to_owned()];
+                let request = SinkRequest { keys, ..write(table, WriteMode::Upsert, false) };
+                refusal(self.sink(request).await, codes, "an upsert")?
+            }
+            Capability::WriteSlice => {
+                let slice = Some(Slice { column: "slice".to_owned(), value: "00".repeat(32) });
+                let request = SinkRequest { slice, ..write(table, WriteMode::Slice, false) };
+                refusal(self.sink(request).await, codes, "the replacement of a slice")?
+            }
+            Capability::WriteProcedure => {
+                let name = "conformance_write".to_owned();
+                let procedure =
+                    WriteProcedure { name, table_type: None, table_parameter: None, parameters: Vec::new() };
+                let request = SinkRequest { procedure: Some(procedure), ..write(table, WriteMode::Procedure, false) };
+                refusal(self.sink(request).await, codes, "rows for a procedure")?
+            }
+            Capability::CallProcedure => {
+                let call = ProcedureCall { name: "x".to_owned(), parameters: Vec::new(), timeout_seconds: None };
+                refusal(self.open("dmg/call").await?.call(&call).await, codes, "a call")?
+            }
+            Capability::Browse => refusal(self.open("dmg/browse").await?.schemas().await, codes, "a look")?,
         };
         want(!self.world.names().await.contains(&"unclaimed_new".to_owned()), "nothing was created")?;
         same(&self.seen("unclaimed").await?.rows, &OLD_ROWS, "rows after the refusal")?;
@@ -360,6 +559,8 @@ async fn stage(source: &dyn Source, sink: &mut dyn Sink) -> crate::Result<Sums> 
             kind: held.kind,
             source_type: column.type_name.clone(),
             sink_type: held.type_name,
+            key: column.key,
+            required: !column.nullable,
             verdict: held.verdict,
             reason: held.reason,
         }

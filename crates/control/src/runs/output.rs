@@ -22,7 +22,7 @@ pub(crate) fn of_copy(proof: &Proof, job: &Job, activity: &ActivityRun, now: Mom
     let gateway = activity.definition.gateway_name.clone().unwrap_or_default();
     let (source, sink) = match &job.job {
         Work::Copy(copy) => (store_title(&copy.source.store), store_title(&copy.sink.store)),
-        Work::Probe(_) => ("", ""),
+        Work::Probe(_) | Work::Procedure(_) | Work::Browse(_) => ("", ""),
     };
     let lanes = read.peak_connections.max(1);
     let stages: serde_json::Map<String, Value> = proof

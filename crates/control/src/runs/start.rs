@@ -202,6 +202,10 @@ fn named(job: Job, gateway: &Gateway) -> Job {
             copy.parties.gateway = Some(gateway.name.clone());
             Job::Copy(copy)
         }
-        probe @ Job::Probe(_) => probe,
+        Job::Procedure(mut procedure) => {
+            procedure.parties.gateway = Some(gateway.name.clone());
+            Job::Procedure(procedure)
+        }
+        other @ (Job::Probe(_) | Job::Browse(_)) => other,
     }
 }

@@ -346,6 +346,7 @@ impl<'a> Node<'a> {
             restarted: None,
             stages: vec![StageTime { stage: "move".into(), seconds: 2.0 }],
             bottleneck: dmg_protocol::Bottleneck::default(),
+            skipped: None,
             notices: Vec::new(),
         };
         let mut signed = self.identity.sign("dmg-receipt/1", &receipt);

@@ -101,6 +101,7 @@ pub(crate) async fn run(
     let request = CopyRequest {
         attempt: Attempt { namespace: "dmg-copy".into(), run: RunId::new(ambient.uuid()), epoch: Epoch(1) },
         source_secrets: secrets(&source, from.secret_file.as_ref(), &from.side.uri)?,
+        redirect_secrets: Secrets::none(),
         sink_secrets: secrets(&sink, to.secret_file.as_ref().or(arguments.sink_secret_file.as_ref()), &to.side.uri)?,
         extra_ca: read_all(&arguments.store_ca)?,
         restarted: None,
@@ -193,7 +194,7 @@ fn job(arguments: &CopyArguments, source: Parsed, sink: Parsed) -> Result<CopyJo
         .iter()
         .map(|text| {
             let (source, sink) = text.split_once('=').unwrap_or((text, text));
-            ColumnMapping { source: source.to_owned(), sink: sink.to_owned() }
+            ColumnMapping::named(source, sink)
         })
         .collect();
     Ok(CopyJob {
@@ -214,6 +215,7 @@ fn job(arguments: &CopyArguments, source: Parsed, sink: Parsed) -> Result<CopyJo
             allow_lossy: arguments.allow_lossy.clone(),
             pre_copy_script: None,
             create_table: arguments.create_table,
+            ..CopyOptions::default()
         },
     })
 }

@@ -163,7 +163,10 @@ pub(crate) fn columns_of(batch: &RecordBatch) -> Vec<Column> {
 }
 
 pub(crate) fn declared(columns: &[Column]) -> Vec<DeclaredColumn> {
-    columns.iter().map(|column| DeclaredColumn { name: column.name.clone(), kind: Some(column.kind) }).collect()
+    columns
+        .iter()
+        .map(|column| DeclaredColumn { kind: Some(column.kind), ..DeclaredColumn::named(column.name.clone()) })
+        .collect()
 }
 
 /// Writes batches, one fragment each, decodes each fragment, and gives the file.

@@ -115,6 +115,7 @@ async fn work(
         attempt: grant.attempt.clone(),
         source_secrets: PipeSecrets::new(&opened.source),
         sink_secrets: PipeSecrets::new(&opened.sink),
+        redirect_secrets: PipeSecrets::new(&opened.redirect),
         digest_key: Some(PipeSecret::new(&opened.digest_key)),
         plan: grant.earlier_plan.take(),
     };

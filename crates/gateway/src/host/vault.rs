@@ -27,6 +27,7 @@ struct Held {
 pub(crate) struct Opened {
     pub(crate) source: Secrets,
     pub(crate) sink: Secrets,
+    pub(crate) redirect: Secrets,
     pub(crate) digest_key: Secret<String>,
 }
 
@@ -53,8 +54,19 @@ impl Vault {
                 (open(&key, factory, &mut copy.source.store)?, open(&key, factory, &mut copy.sink.store)?)
             }
             Job::Probe(probe) => (open(&key, factory, &mut probe.store)?, Secrets::none()),
+            Job::Procedure(procedure) => (open(&key, factory, &mut procedure.store)?, Secrets::none()),
+            Job::Browse(browse) => (open(&key, factory, &mut browse.store)?, Secrets::none()),
         };
-        Ok(Opened { source, sink, digest_key: key.digest_key() })
+        let redirect = match job {
+            Job::Copy(copy) => {
+                match copy.options.tolerance.as_mut().and_then(|tolerance| tolerance.redirect.as_mut()) {
+                    Some(redirect) => open(&key, factory, &mut redirect.store)?,
+                    None => Secrets::none(),
+                }
+            }
+            _ => Secrets::none(),
+        };
+        Ok(Opened { source, sink, redirect, digest_key: key.digest_key() })
     }
 
     /// The key in the folder, read again when somebody imported another one.

@@ -90,6 +90,7 @@ async fn work(
                 attempt: start.attempt,
                 source_secrets: start.source_secrets.into_secrets(),
                 sink_secrets: start.sink_secrets.into_secrets(),
+                redirect_secrets: start.redirect_secrets.into_secrets(),
                 extra_ca: Vec::new(),
                 restarted: start.plan.map(|_| "An earlier attempt ended; its staged rows were thrown away.".to_owned()),
             };
@@ -111,6 +112,8 @@ async fn work(
                 () = cancel.cancelled() => Err(Fault::new("UserErrorCancelled", "The connection test was cancelled.")),
             }
         }
+        Job::Procedure(_) => Err(Fault::new("UserErrorNotSupported", "This version calls no stored procedures yet.")),
+        Job::Browse(_) => Err(Fault::new("UserErrorNotSupported", "This version does not browse yet.")),
     };
     result.unwrap_or_else(|fault| FromWorker::Failed { fault })
 }
