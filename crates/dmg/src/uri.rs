@@ -1,6 +1,7 @@
 //! Store URIs of `dmg copy`: what a person types for a store, without any secret.
 
 use dmg_protocol::Fault;
+use dmg_protocol::catalog::SettingKind;
 use dmg_protocol::job::{FormatSpec, ParquetCompression, ParquetFormat, StoreObject, StoreRef, TextFormat};
 use serde_json::{Map, Value, json};
 
@@ -44,7 +45,10 @@ pub(crate) enum SecretName {
 
 fn refuse(uri: &str, why: &str) -> Fault {
     Fault::new("UserErrorSettings", format!("\"{uri}\" is no store that dmg copy knows: {why}."))
-        .remedy("Write postgres://user@host:port/database, sqlite:FILE, file:PATH or azblob://account/container/path.")
+        .remedy(
+            "Write postgres://, mysql:// or sqlserver://user@host:port/database, sqlite:FILE, file:PATH or \
+             azblob://account/container/path.",
+        )
 }
 
 /// Parses one end of a copy.
@@ -52,7 +56,9 @@ pub(crate) fn parse(side: &Side) -> Result<Parsed, Fault> {
     let uri = side.uri.as_str();
     let (scheme, rest) = uri.split_once(':').ok_or_else(|| refuse(uri, "it has no scheme"))?;
     match scheme {
-        "postgres" | "postgresql" => postgres(side),
+        "postgres" | "postgresql" => database(side, "postgres", 5432),
+        "mysql" | "mariadb" => database(side, "mysql", 3306),
+        "sqlserver" | "mssql" => database(side, "sqlserver", 1433),
         "sqlite" => sqlite(side, rest),
         "file" => file(side, rest),
         "azblob" => azblob(side, rest),
@@ -70,35 +76,54 @@ fn reference(store: &str, settings: Map<String, Value>) -> StoreRef {
     }
 }
 
-fn postgres(side: &Side) -> Result<Parsed, Fault> {
-    let url = url::Url::parse(&side.uri).map_err(|error| refuse("postgres:…", &error.to_string()))?;
+/// `scheme://user@host:port/database?setting=value`: the settings are those of the store's descriptor.
+fn database(side: &Side, store: &str, port: u16) -> Result<Parsed, Fault> {
+    let password = || Fault::new("UserErrorPasswordInUri", "The URI holds a password.");
+    let scheme = side.uri.split(':').next().unwrap_or_default();
+    let url = url::Url::parse(&side.uri).map_err(|error| refuse(&format!("{scheme}:…"), &error.to_string()))?;
     if url.password().is_some() {
-        return Err(Fault::new("UserErrorPasswordInUri", "The URI holds a password."));
+        return Err(password());
     }
-    let decode = |text: &str| percent_decode(text);
+    let Some(descriptor) = dmg_gateway::worker::catalog().into_iter().find(|descriptor| descriptor.name == store) else {
+        let message = format!("This build of dmg has no connector for {scheme}.");
+        return Err(Fault::new("UserErrorNotSupported", message));
+    };
     let mut settings = Map::new();
     settings.insert("host".into(), json!(url.host_str().unwrap_or("localhost").trim_matches(['[', ']'])));
-    settings.insert("port".into(), json!(url.port().unwrap_or(5432)));
-    let database = decode(url.path().trim_start_matches('/'));
+    settings.insert("port".into(), json!(url.port().unwrap_or(port)));
+    let database = percent_decode(url.path().trim_start_matches('/'));
     if database.is_empty() {
         return Err(refuse(&side.uri, "the database is missing"));
     }
     settings.insert("database".into(), json!(database));
     if !url.username().is_empty() {
-        settings.insert("user".into(), json!(decode(url.username())));
+        settings.insert("user".into(), json!(percent_decode(url.username())));
     }
+    let plain = |name: &str| name.replace(['_', ' ', '-'], "").to_lowercase();
     for (name, value) in url.query_pairs() {
-        match name.as_ref() {
-            "sslmode" => settings.insert("sslMode".into(), json!(value)),
-            "connect_timeout" => {
-                settings.insert("connectTimeoutSeconds".into(), json!(value.parse::<u32>().unwrap_or(15)))
-            }
-            "password" => return Err(Fault::new("UserErrorPasswordInUri", "The URI holds a password.")),
-            other => return Err(refuse(&side.uri, &format!("the parameter \"{other}\" is unknown"))),
+        let wanted = plain(&name);
+        let known = descriptor
+            .settings
+            .iter()
+            .find(|setting| plain(setting.name) == wanted || setting.aliases.iter().any(|alias| plain(alias) == wanted))
+            .or_else(|| {
+                let seconds = format!("{wanted}seconds");
+                descriptor.settings.iter().find(|setting| plain(setting.name) == seconds)
+            });
+        let Some(setting) = known else {
+            return Err(refuse(&side.uri, &format!("the parameter \"{name}\" is unknown")));
         };
+        let unfit = |what: &str| refuse(&side.uri, &format!("the parameter \"{name}\" is no {what}"));
+        let value = match setting.kind {
+            SettingKind::Secret => return Err(password()),
+            SettingKind::Text => json!(value),
+            SettingKind::Integer => json!(value.parse::<i64>().map_err(|_| unfit("whole number"))?),
+            SettingKind::Boolean => json!(value.parse::<bool>().map_err(|_| unfit("true or false"))?),
+        };
+        settings.insert(setting.name.to_owned(), value);
     }
     Ok(Parsed {
-        store: reference("postgres", settings),
+        store: reference(store, settings),
         object: table_or_query(side)?,
         format: None,
         secret: SecretName::Password,
