@@ -1,7 +1,25 @@
 //! The outside world passed as a value: clock, chance, tasks and the environment. The only crate that touches them,
 //! so that a test can replace them.
 
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
 mod tasks;
+
+/// Nothing: failpoints are compiled out.
+#[cfg(not(feature = "failpoints"))]
+#[macro_export]
+macro_rules! failpoint {
+    ($name:literal $(, $error:expr)?) => {};
+}
+
+/// No planted bug: they are compiled out.
+#[cfg(not(feature = "failpoints"))]
+#[macro_export]
+macro_rules! planted {
+    ($name:literal) => {
+        false
+    };
+}
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,7 +62,7 @@ impl Ambient {
         match &*self.0 {
             World::Real { .. } => std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
-                .map_or(0, |since| since.as_micros() as i64),
+                .map_or(0, |since| since.as_micros() as i64 + clock_error()),
             World::Test { unix_micros, .. } => unix_micros.load(Ordering::SeqCst) as i64,
         }
     }
@@ -62,6 +80,7 @@ impl Ambient {
     /// Time since the program started, never jumping. Leases and timeouts use this.
     pub fn uptime(&self) -> Duration {
         match &*self.0 {
+            World::Real { .. } if planted!("trust-the-wall-clock") => Duration::from_micros(self.unix_micros() as u64),
             World::Real { start } => start.elapsed(),
             World::Test { unix_micros, .. } => Duration::from_micros(unix_micros.load(Ordering::SeqCst)),
         }
@@ -121,6 +140,17 @@ impl Ambient {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
+}
+
+/// By how much a test has moved the wall clock.
+#[cfg(feature = "failpoints")]
+fn clock_error() -> i64 {
+    failpoint::clock_micros()
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn clock_error() -> i64 {
+    0
 }
 
 /// Microseconds since 1970 as RFC 3339 in UTC with microseconds.

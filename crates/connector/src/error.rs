@@ -19,6 +19,11 @@ pub struct Error {
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// What a failpoint fails with where a store may go away at any moment.
+pub fn cut() -> Error {
+    Fault::new("NetworkErrorStoreUnreachable", "The connection to the store was cut by a failpoint.").into()
+}
+
 impl Error {
     /// A failure with the driver's own error.
     pub fn caused(fault: Fault, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

@@ -17,7 +17,7 @@ pub mod text_form;
 
 pub use carrier::{KIND_KEY, TYPE_KEY, column_of, data_type, field, schema};
 pub use digest::{ALGORITHM, ByteDigest, ColumnHasher, Digester, Sums, published_seed};
-pub use error::{Error, Result};
+pub use error::{Error, Result, cut};
 pub use files::{ByteStore, ByteStoreConnector, Condition, FileEntry, FileMark, RangeReader, StagedFile};
 pub use format::{FileEncoder, FileShape, Format, Fragment, FragmentEncoder, Holding};
 pub use session::{Session, Traffic};

@@ -135,6 +135,7 @@ impl Run {
         cancel: &CancellationToken,
     ) -> Result<Receipt> {
         self.begins("plan");
+        dmg_ambient::failpoint!("engine.plan", dmg_connector::cut());
         let planned = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(cancelled().into()),
@@ -144,7 +145,9 @@ impl Run {
             Planning::Ready(ready) => ready,
             Planning::AlreadyCommitted { sink, committed } => return Ok(self.found(sink.as_ref(), committed)),
         };
+        dmg_ambient::failpoint!("engine.plan.made", dmg_connector::cut());
         observer.planned(&ready.plan).await?;
+        dmg_ambient::failpoint!("engine.plan.stored");
         self.lap("plan");
         let mut committing = false;
         let result = tokio::select! {
@@ -240,6 +243,7 @@ impl Run {
     async fn until_commit(&mut self, ready: &Ready, observer: &dyn Observer) -> Result<(Moved, Option<Sums>)> {
         self.begins("move");
         ready.sink.begin().await?;
+        dmg_ambient::failpoint!("engine.begun", dmg_connector::cut());
         let work = Arc::new(Work {
             ambient: self.ambient.clone(),
             source: ready.source.clone(),
@@ -253,10 +257,13 @@ impl Run {
             counters: self.counters.clone(),
         });
         let moved = self.watched("move", ready, observer, lanes::run(work)).await?;
+        dmg_ambient::failpoint!("engine.moved", dmg_connector::cut());
         ready.source.finish().await?;
+        dmg_ambient::failpoint!("engine.source.finished", dmg_connector::cut());
         self.lap("move");
         self.begins("verify");
         let arrived = self.watched("verify", ready, observer, self.prove(ready, &moved)).await?;
+        dmg_ambient::failpoint!("engine.verified", dmg_connector::cut());
         self.lap("verify");
         Ok((moved, arrived))
     }
@@ -330,19 +337,23 @@ impl Run {
     ) -> Result<Receipt> {
         self.begins("commit");
         observer.progress(self.progress("commit", ready));
+        dmg_ambient::failpoint!("engine.commit.ask", dmg_connector::cut());
         if !observer.may_commit().await? {
             let message = "The lease on this job is over; another attempt may hold it.";
             return Err(Fault::new("SystemErrorLeaseLost", message).into());
         }
+        dmg_ambient::failpoint!("engine.commit.granted", dmg_connector::cut());
         let digest = arrived.as_ref().map_or(String::new(), Sums::row_hex);
         let content = MarkContent { rows: moved.read.rows, digest };
         let committed = self.commit_surely(ready, &content).await?;
+        dmg_ambient::failpoint!("engine.commit.answered");
         self.begins("report");
         self.lap("commit");
         if ready.plan.verify == VerifyLevel::Full {
             self.confirm(ready, moved).await?;
             self.lap("confirm");
         }
+        dmg_ambient::failpoint!("engine.report");
         Ok(self.receipt(ready, moved, arrived, &committed))
     }
 
@@ -367,6 +378,7 @@ impl Run {
                 lookups += 1;
                 let pause = self.ambient.backoff(Duration::from_millis(500), lookups, Duration::from_secs(10));
                 self.ambient.sleep(pause).await;
+                dmg_ambient::failpoint!("engine.mark.read");
                 match ready.sink.mark().await {
                     Ok(MarkState::Committed(committed)) => return Ok(committed),
                     Ok(MarkState::Newer(epoch)) => return Err(newer(epoch).into()),

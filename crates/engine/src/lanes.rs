@@ -143,13 +143,16 @@ impl<'a> Lane<'a> {
 
     async fn part(&mut self, part: &PartPlan) -> Result<()> {
         let work = self.work;
+        dmg_ambient::failpoint!("lane.part", dmg_connector::cut());
         let mut writer = work.sink.part(part.index).await?;
         let reading = Reading::start(work);
         let copied = self.rows_of(part, writer.as_mut()).await;
         drop(reading);
         copied?;
         let started = work.ambient.uptime();
+        dmg_ambient::failpoint!("lane.part.read", dmg_connector::cut());
         let report = writer.finish().await?;
+        dmg_ambient::failpoint!("lane.part.done", dmg_connector::cut());
         self.moved.write_seconds += (work.ambient.uptime() - started).as_secs_f64();
         self.moved.add_part(report);
         Ok(())
@@ -167,10 +170,18 @@ impl<'a> Lane<'a> {
         let mut rows_before = 0_u64;
         while let Some(batch) = batches.next().await {
             let batch = batch?;
+            dmg_ambient::failpoint!("lane.batch", dmg_connector::cut());
             lap(&mut self.moved.read_seconds);
             let rows = batch.num_rows() as u64;
             work.counters.rows_read.fetch_add(rows, Ordering::Relaxed);
             let batch = convert(work, &batch, part, rows_before)?;
+            if dmg_ambient::planted!("drop-the-last-batch") && batch.num_rows() < work.limits.rows {
+                continue;
+            }
+            if dmg_ambient::planted!("double-the-first") && rows_before == 0 {
+                self.digester.update(&batch)?;
+                writer.write(batch.clone()).await?;
+            }
             if work.digest {
                 self.digester.update(&batch)?;
             }
@@ -225,6 +236,9 @@ fn convert(work: &Work, batch: &RecordBatch, part: &PartPlan, rows_before: u64) 
             Fault::new("UserErrorValue", message).with("column", &planned.plan.source).with("row", row)
         })?;
         arrays.push(array);
+    }
+    if dmg_ambient::planted!("swap-two-columns") {
+        arrays.swap(0, 1);
     }
     RecordBatch::try_new(work.schema.clone(), arrays).map_err(|error| {
         Error::caused(Fault::new("SystemErrorInternal", "A batch does not have the planned columns."), error)

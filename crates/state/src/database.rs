@@ -40,7 +40,9 @@ impl State {
         send(&self.writer, |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let answer = work(&transaction)?;
+            dmg_ambient::failpoint!("state.commit");
             transaction.commit()?;
+            dmg_ambient::failpoint!("state.committed");
             Ok(answer)
         })
         .await

@@ -58,7 +58,10 @@ impl StagedBlob {
         StagedBlob {
             blob,
             condition,
-            prefix: format!("{run:0>12}{:016x}", attempt.epoch.0),
+            prefix: format!(
+                "{run:0>12}{:016x}",
+                if dmg_ambient::planted!("re-use-block-ids") { 0 } else { attempt.epoch.0 }
+            ),
             block_bytes,
             uploads_max,
             pending: Vec::new(),
@@ -153,6 +156,7 @@ impl StagedBlob {
             ..BlockBlobClientCommitBlockListOptions::default()
         };
         match &self.condition {
+            _ if dmg_ambient::planted!("forget-the-condition") => {}
             Condition::Absent => options.if_none_match = Some("*".into()),
             Condition::Stamp(stamp) => options.if_match = Some(etag(stamp)),
         }
@@ -180,11 +184,13 @@ async fn upload(blob: &Blob, id: &[u8], block: Bytes, traffic: &Arc<Traffic>) ->
         ..BlockBlobClientStageBlockOptions::default()
     };
     let content: RequestContent<Bytes, azure_core::http::NoFormat> = block.into();
+    dmg_ambient::failpoint!("azblob.block", dmg_connector::cut());
     let client = blob.client.block_blob_client();
     client
         .stage_block(id, length, content, Some(options))
         .await
         .map_err(|error| failed(&error, &blob.doing("write")))?;
+    dmg_ambient::failpoint!("azblob.block.put", dmg_connector::cut());
     traffic.add_bytes(length);
     Ok(())
 }
@@ -237,7 +243,10 @@ impl StagedFile for StagedBlob {
         };
         let list = RequestContent::try_from(list).map_err(|error| failed(&error, &doing))?;
         let options = self.options(attempt, content);
-        match self.blob.client.block_blob_client().commit_block_list(list, Some(options)).await {
+        dmg_ambient::failpoint!("azblob.list", dmg_connector::cut());
+        let answered = self.blob.client.block_blob_client().commit_block_list(list, Some(options)).await;
+        dmg_ambient::failpoint!("azblob.list.put", dmg_connector::cut().with_unknown_outcome());
+        match answered {
             Ok(answer) => match answer.etag() {
                 Ok(Some(etag)) => Ok(Committed {
                     mark: stamp(etag.as_ref()),

@@ -65,6 +65,7 @@ impl LocalStaged {
         budget_bytes: usize,
         traffic: Arc<Traffic>,
     ) -> Result<Self> {
+        dmg_ambient::failpoint!("local.create", place.failed(Errno::IO, "write"));
         let name = part_name(&place.name, attempt);
         let file = exclusive(&place, &name).map_err(|errno| place.failed(errno, "write"))?;
         mark::note_writer(&file, attempt);
@@ -221,6 +222,7 @@ fn exclusive(place: &Place, name: &str) -> rustix::io::Result<File> {
 impl Part {
     fn write(&self, pending: &[Bytes]) -> Result<()> {
         for bytes in pending {
+            dmg_ambient::failpoint!("local.write", self.place.failed(Errno::NOSPC, "write"));
             (&self.file).write_all(bytes).map_err(|error| {
                 failed_io(&error, "write", &format!("file \"{}\"", self.place.path), &self.place.store)
             })?;
@@ -229,11 +231,14 @@ impl Part {
     }
 
     fn sync(&self) -> Result<()> {
+        dmg_ambient::failpoint!("local.sync", self.place.failed(Errno::IO, "write"));
         fsync(&self.file).map_err(|errno| self.place.failed(errno, "write"))
     }
 
     fn seal(&self, written: u64) -> Result<()> {
-        self.sync()?;
+        self.sync()
+            .or_else(|error| if dmg_ambient::planted!("retry-a-failed-fsync") { self.sync() } else { Err(error) })?;
+        dmg_ambient::failpoint!("local.sealed", self.place.failed(Errno::IO, "write"));
         let stat = fstat(&self.file).map_err(|errno| self.place.failed(errno, "write"))?;
         if stat.st_size.max(0).unsigned_abs() != written {
             let message =
@@ -253,14 +258,16 @@ impl Part {
         let stands = match (condition, &target) {
             (Condition::Absent, None) => true,
             (Condition::Stamp(expected), Some(stat)) => stamp(stat) == *expected,
-            _ => false,
+            _ => dmg_ambient::planted!("forget-the-condition"),
         };
         if !stands {
             return Err(self.refused().into());
         }
         let mode = target.map_or_else(mode_by_umask, |stat| Mode::from_raw_mode(stat.st_mode & 0o777));
         fchmod(&self.file, mode).map_err(fault)?;
+        dmg_ambient::failpoint!("local.mark", fault(Errno::IO));
         mark::write(&self.place, &self.file, attempt, content)?;
+        dmg_ambient::failpoint!("local.rename", fault(Errno::IO));
         let folder = &*self.place.folder;
         let renamed = match condition {
             Condition::Absent => self.rename_absent(),
@@ -274,6 +281,7 @@ impl Part {
         }
         // From here on the new content is visible. If the folder cannot be synced, a power cut could still bring the
         // old one back: the caller reads the mark.
+        dmg_ambient::failpoint!("local.renamed", fault(Errno::IO).with_unknown_outcome());
         fsync(folder).map_err(|errno| fault(errno).with_unknown_outcome())?;
         let stat = fstat(&self.file).map_err(|errno| fault(errno).with_unknown_outcome())?;
         Ok(Committed { mark: stamp(&stat), rows: content.rows, digest: content.digest.clone(), epoch: attempt.epoch })

@@ -68,7 +68,10 @@ async fn staging_tables(sink: &PostgresSink, client: &mut Client) -> Result<Vec<
 /// more: a copy that was killed and never came back.
 pub(super) async fn drop_staging_up_to_now(sink: &PostgresSink, client: &mut Client) -> Result<()> {
     let own = staging_tables(sink, client).await?;
-    let own = own.into_iter().filter(|(epoch, _)| *epoch <= sink.request.attempt.epoch).map(|(_, name)| name);
+    let own = own.into_iter().filter(|(epoch, _)| *epoch <= sink.request.attempt.epoch);
+    let own = own
+        .filter(|(epoch, _)| *epoch == sink.request.attempt.epoch || !dmg_ambient::planted!("skip-the-fence"))
+        .map(|(_, name)| name);
     let table = |name: &str| format!("{}.{}", quoted(&sink.target.schema), quoted(name));
     for name in own {
         client.batch(&format!("SET lock_timeout = '{LOCK_SECONDS}s'; DROP TABLE IF EXISTS {}", table(&name))).await?;
@@ -178,6 +181,7 @@ pub(super) async fn commit(sink: &PostgresSink, client: &mut Client, content: &M
 
 async fn transaction(sink: &PostgresSink, client: &mut Client, content: &MarkContent) -> Result<Committed> {
     let target = sink.target.quoted();
+    dmg_ambient::failpoint!("postgres.commit", dmg_connector::cut());
     client.batch(&format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")).await?;
     if sink.target.exists {
         // An overwrite keeps other writers out until it is done; an append lets them in. Readers never wait.
@@ -187,12 +191,15 @@ async fn transaction(sink: &PostgresSink, client: &mut Client, content: &MarkCon
         };
         client.batch(&format!("LOCK TABLE {target} IN {lock} MODE")).await?;
     }
-    if let Some(committed) = find(sink, client).await? {
+    dmg_ambient::failpoint!("postgres.commit.locked", dmg_connector::cut());
+    if let Some(committed) = find(sink, client).await?
+        && !dmg_ambient::planted!("skip-the-fence")
+    {
         client.batch("ROLLBACK").await?;
         return Ok(committed);
     }
     run_script(sink, client).await?;
-    if !write_mark(sink, client, content).await? {
+    if !write_mark(sink, client, content).await? && !dmg_ambient::planted!("skip-the-fence") {
         // Another attempt of this run committed while we waited for its row.
         client.batch("ROLLBACK").await?;
         let committed = find(sink, client).await?;
@@ -201,17 +208,27 @@ async fn transaction(sink: &PostgresSink, client: &mut Client, content: &MarkCon
             Fault::new("StoreErrorConflict", message).into()
         });
     }
+    dmg_ambient::failpoint!("postgres.commit.marked", dmg_connector::cut());
     let rows = publish(sink, client).await?;
+    dmg_ambient::failpoint!("postgres.commit.published", dmg_connector::cut());
     if rows != content.rows {
         let message = format!("{} took {rows} rows where {} were staged.", sink.target.label(), content.rows);
         let remedy = "Look for triggers or rules on the table that drop or add rows; nothing was committed.";
         return Err(Fault::new("SystemErrorVerification", message).remedy(remedy).into());
     }
     let committed = find(sink, client).await?;
+    if dmg_ambient::planted!("commit-without-mark") {
+        client.batch(&format!("DELETE FROM {}", mark_table(sink))).await?;
+    }
+    if dmg_ambient::planted!("acknowledge-before-durable") {
+        client.batch("SET LOCAL synchronous_commit = off").await?;
+    }
     // From here on, silence may mean either.
+    dmg_ambient::failpoint!("postgres.commit.send", dmg_connector::cut());
     if let Err(error) = client.batch("COMMIT").await {
         return Err(if client.usable() { error } else { error.with_unknown_outcome() });
     }
+    dmg_ambient::failpoint!("postgres.commit.answered", dmg_connector::cut().with_unknown_outcome());
     committed.ok_or_else(|| Fault::new("SystemErrorInternal", "The mark vanished in its own transaction.").into())
 }
 

@@ -39,6 +39,7 @@ pub(super) async fn connect(server: &Server) -> Result<Client> {
 }
 
 async fn open(server: &Server) -> Result<Client> {
+    dmg_ambient::failpoint!("postgres.connect", dmg_connector::cut());
     let place = server.place();
     let (stream, encrypted) = stream(server).await?;
     let mut wire = Wire::new(stream, place);

@@ -214,9 +214,13 @@ impl Sink for PostgresSink {
         let mut control = self.control.lock().await;
         let client = control.client(&self.server).await?;
         commit::end_lower_epochs(client, &self.server.place(), &self.request.attempt).await?;
+        dmg_ambient::failpoint!("postgres.begin", dmg_connector::cut());
         commit::drop_staging_up_to_now(self, client).await?;
+        dmg_ambient::failpoint!("postgres.swept", dmg_connector::cut());
         commit::make_mark_table(self, client).await?;
-        client.batch(&self.staging_statements()).await
+        client.batch(&self.staging_statements()).await?;
+        dmg_ambient::failpoint!("postgres.staging.made", dmg_connector::cut());
+        Ok(())
     }
 
     async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>> {
@@ -226,6 +230,7 @@ impl Sink for PostgresSink {
             None => connect(&self.server).await?,
         };
         client.copy_in(&format!("COPY {} ({}) FROM STDIN", self.staging_quoted(), self.column_list())).await?;
+        dmg_ambient::failpoint!("postgres.copy.begun", dmg_connector::cut());
         self.traffic.opened();
         Ok(Box::new(Writer {
             client: Some(client),
@@ -267,6 +272,7 @@ impl Sink for PostgresSink {
         if client.in_transaction() {
             client.batch("ROLLBACK").await?;
         }
+        dmg_ambient::failpoint!("postgres.abort", dmg_connector::cut());
         client.batch(&format!("SET lock_timeout = '10s'; DROP TABLE IF EXISTS {}", self.staging_quoted())).await
     }
 
@@ -289,6 +295,7 @@ struct Writer {
 impl Writer {
     async fn send(&mut self) -> Result<()> {
         let client = self.client.as_mut().ok_or_else(ended)?;
+        dmg_ambient::failpoint!("postgres.copy.send", dmg_connector::cut());
         client.copy_data(&self.buffer).await?;
         self.report.bytes += self.buffer.len() as u64;
         self.traffic.add_bytes(self.buffer.len() as u64);
@@ -320,7 +327,9 @@ impl PartWriter for Writer {
             self.send().await?;
         }
         let mut client = self.client.take().ok_or_else(ended)?;
+        dmg_ambient::failpoint!("postgres.copy.finish", dmg_connector::cut());
         let rows = client.copy_finish().await?;
+        dmg_ambient::failpoint!("postgres.copy.finished", dmg_connector::cut());
         if rows != self.report.rows {
             let message = format!(
                 "{} took {rows} rows of part {} where {} were sent.",

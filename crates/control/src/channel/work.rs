@@ -104,7 +104,9 @@ pub(crate) async fn take(service: &Service, caller: Caller, request: TakeRequest
         lease_until: now + LEASE_MICROS,
         held_max: limit(node, &status),
     };
+    dmg_ambient::failpoint!("service.take");
     let Some(job) = service.state.take_job(grant, now).await? else { return Ok(TakeAnswer::default()) };
+    dmg_ambient::failpoint!("service.taken");
     tracing::info!(job = %job.id, node = %node.name, epoch = %job.epoch, "a job was taken");
     runs::forward_of(service, &job.run).await?;
     let grant = JobGrant {
@@ -125,6 +127,7 @@ pub(crate) async fn renew(service: &Service, caller: Caller, request: RenewReque
     service.presence.touch(&caller.node.id, service.ambient.uptime());
     let RenewRequest { job_id, epoch, progress } = request;
     let until = service.now() + LEASE_MICROS;
+    dmg_ambient::failpoint!("service.renew");
     let lease = service.state.renew_job(&job_id, &caller.node.id, epoch, until, progress).await?;
     Ok(LeaseAnswer { held: lease.held, lease_seconds: LEASE_SECONDS, cancel: lease.cancel })
 }
@@ -133,7 +136,9 @@ pub(crate) async fn renew(service: &Service, caller: Caller, request: RenewReque
 pub(crate) async fn plan(service: &Service, caller: Caller, request: PlanRequest) -> Result<LeaseAnswer> {
     let PlanRequest { job_id, epoch, plan } = request;
     let until = service.now() + LEASE_MICROS;
+    dmg_ambient::failpoint!("service.plan");
     let lease = service.state.plan_job(&job_id, &caller.node.id, epoch, plan, until).await?;
+    dmg_ambient::failpoint!("service.planned");
     Ok(LeaseAnswer { held: lease.held, lease_seconds: LEASE_SECONDS, cancel: lease.cancel })
 }
 
@@ -153,6 +158,7 @@ pub(crate) async fn finish(service: &Service, caller: Caller, request: FinishReq
         Outcome::Released { fault } => format!("was given back for {}", fault.code),
     };
     let decision = outcome.clone();
+    dmg_ambient::failpoint!("service.finish");
     let report = Report { id: job_id.clone(), node: caller.node.id.clone(), epoch, outcome, progress };
     let accepted = service
         .state
@@ -161,6 +167,7 @@ pub(crate) async fn finish(service: &Service, caller: Caller, request: FinishReq
             outcome::decide(job, activity, &decision, proof, now)
         })
         .await?;
+    dmg_ambient::failpoint!("service.finished");
     tracing::info!(job = %job_id, node = %caller.node.name, %epoch, accepted, "a job {word}");
     // The job's id is its activity run's.
     runs::forward_of(service, &dmg_protocol::RunId::new(job_id.as_str())).await?;

@@ -44,15 +44,18 @@ pub(crate) async fn run(node: Arc<Node>, mut grant: JobGrant, stop: watch::Recei
     let span = (grant.job_id.clone(), grant.attempt.epoch);
     tracing::info!(job = %span.0, run = %grant.attempt.run, epoch = %span.1, "job taken");
     let (progress, last_progress) = watch::channel(None);
+    dmg_ambient::failpoint!("host.taken");
     let outcome = match node.journal.begin(&grant, taken.clone()) {
         Ok(()) => work(&node, &mut grant, stop, &progress).await,
         Err(fault) => Outcome::Released { fault },
     };
     let progress = last_progress.borrow().clone();
     let finish = FinishRequest { job_id: span.0, epoch: span.1, outcome, progress };
+    dmg_ambient::failpoint!("host.ended");
     if let Err(fault) = node.journal.end(&finish, taken) {
         tracing::error!(job = %finish.job_id, "the end of a job cannot be noted: {fault}");
     }
+    dmg_ambient::failpoint!("host.end.noted");
     report(&node, &finish).await;
 }
 
@@ -81,6 +84,7 @@ pub(crate) async fn report(node: &Node, finish: &FinishRequest) {
         node.ambient.sleep(pause(&node.ambient, attempt)).await;
         attempt += 1;
     }
+    dmg_ambient::failpoint!("host.reported");
     if let Err(fault) = node.journal.forget(&finish.job_id, finish.epoch) {
         tracing::error!(job = %finish.job_id, "the journal cannot be cleaned: {fault}");
     }
@@ -102,10 +106,12 @@ async fn work(
     stop: watch::Receiver<Stop>,
     progress: &watch::Sender<Option<Progress>>,
 ) -> Outcome {
+    dmg_ambient::failpoint!("host.noted");
     let opened = match node.vault.open_job(&grant.factory_id, &mut grant.job) {
         Ok(opened) => opened,
         Err(fault) => return Outcome::Failed { fault },
     };
+    dmg_ambient::failpoint!("host.opened");
     let mut worker = match node.spawner.spawn(&node.program).await {
         Ok(worker) => worker,
         Err(fault) => return Outcome::Released { fault },
@@ -120,7 +126,9 @@ async fn work(
         plan: grant.earlier_plan.take(),
     };
     drop(opened);
+    dmg_ambient::failpoint!("host.spawned");
     worker.say(&ToWorker::Start(Box::new(start))).await;
+    dmg_ambient::failpoint!("host.started");
 
     let (view, lease) = watch::channel(LeaseView::default());
     let (asks, asked) = mpsc::channel(4);
@@ -213,6 +221,7 @@ impl Conversation<'_> {
         if self.stop != Stop::No {
             return self.commit_answer(false).await;
         }
+        dmg_ambient::failpoint!("host.commit.asked");
         let (sender, answer) = oneshot::channel();
         self.answer = Some(answer);
         self.ask(Ask::MayCommit(sender)).await;
@@ -221,6 +230,7 @@ impl Conversation<'_> {
     async fn commit_answer(&mut self, granted: bool) {
         self.answer = None;
         self.granted |= granted;
+        dmg_ambient::failpoint!("host.commit.answered");
         self.worker.say(&ToWorker::CommitAnswer { granted }).await;
     }
 

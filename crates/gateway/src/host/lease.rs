@@ -129,6 +129,7 @@ impl Lease {
     }
 
     async fn renew(&self) -> Told {
+        dmg_ambient::failpoint!("host.renew");
         let progress = self.progress.borrow().clone();
         let request = RenewRequest { job_id: self.job_id.clone(), epoch: self.epoch, progress };
         let answer = self.channel.call::<LeaseAnswer>(RENEW, &request, TIMEOUT).await.map(|(answer, _)| answer);
@@ -136,6 +137,7 @@ impl Lease {
     }
 
     async fn store(&self, plan: &Plan) -> Told {
+        dmg_ambient::failpoint!("host.plan");
         let request = PlanRequest { job_id: self.job_id.clone(), epoch: self.epoch, plan: plan.clone() };
         let answer = self.channel.call::<LeaseAnswer>(PLAN, &request, TIMEOUT).await.map(|(answer, _)| answer);
         self.note(&answer, "storing the plan")

@@ -246,6 +246,7 @@ impl Host {
 
     /// Takes one job. The command's id makes a repeated request get the same grant, so none is lost on the way.
     async fn take(&self) -> Result<Option<JobGrant>, Fault> {
+        dmg_ambient::failpoint!("host.take");
         let request = TakeRequest { command_id: CommandId::new(self.node.ambient.uuid()) };
         let mut attempt = 0;
         let answer = loop {
