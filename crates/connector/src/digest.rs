@@ -121,6 +121,11 @@ impl Digester {
 
     /// Adds the rows of a batch whose columns are in the digester's order and kinds.
     pub fn update(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.update_each(batch, |_| {})
+    }
+
+    /// The same, and gives each row's own hash, in order. The sum over rows is the sum of these.
+    pub fn update_each(&mut self, batch: &RecordBatch, mut each: impl FnMut(u128)) -> Result<()> {
         let width = self.hashers.len();
         if batch.num_columns() != width {
             let message = format!("A batch has {} columns where {width} are planned.", batch.num_columns());
@@ -133,12 +138,15 @@ impl Digester {
             self.sums.columns[index] = self.sums.columns[index].wrapping_add(sum);
         }
         let mut row_sum = self.sums.row;
+        let mut add = |row: &[u8]| {
+            let hash = xxh3_128_with_seed(row, self.seed);
+            each(hash);
+            row_sum = row_sum.wrapping_add(hash);
+        };
         if width == 0 {
-            row_sum = row_sum.wrapping_add(xxh3_128_with_seed(&[], self.seed).wrapping_mul(rows as u128));
+            (0..rows).for_each(|_| add(&[]));
         } else {
-            for row in self.rows.chunks_exact(width * 8) {
-                row_sum = row_sum.wrapping_add(xxh3_128_with_seed(row, self.seed));
-            }
+            self.rows.chunks_exact(width * 8).for_each(add);
         }
         self.sums.row = row_sum;
         self.sums.rows += rows as u64;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use dmg_protocol::job::DeclaredColumn;
 use dmg_protocol::{Kind, PartPlan, Verdict};
 
-use crate::{BatchLimits, BatchStream, Column, RangeReader, Result};
+use crate::{BatchLimits, BatchStream, Column, RangeReader, Rejects, Result};
 
 /// How a sink or format holds a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,20 @@ pub trait Format: Send + Sync {
         part: &PartPlan,
         limits: BatchLimits,
     ) -> Result<BatchStream>;
+
+    /// As [`Format::read`], but rows that do not fit the columns go to `rejects`. A batch may be empty then: it says
+    /// that only rows left out were found. Formats whose rows always fit need not implement it.
+    async fn read_tolerant(
+        &self,
+        file: Arc<dyn RangeReader>,
+        shape: &FileShape,
+        part: &PartPlan,
+        limits: BatchLimits,
+        rejects: Arc<Rejects>,
+    ) -> Result<BatchStream> {
+        let _ = rejects;
+        self.read(file, shape, part, limits).await
+    }
 
     /// Decodes one fragment again, from its bytes alone, as batches of `columns`. It must not use anything the
     /// encoder knows but the columns.

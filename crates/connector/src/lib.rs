@@ -11,6 +11,7 @@ mod digest;
 mod error;
 mod files;
 mod format;
+mod rejects;
 mod session;
 mod tables;
 pub mod text_form;
@@ -20,6 +21,7 @@ pub use digest::{ALGORITHM, ByteDigest, ColumnHasher, Digester, Sums, published_
 pub use error::{Error, Result, cut};
 pub use files::{ByteStore, ByteStoreConnector, Condition, FileEntry, FileMark, RangeReader, StagedFile};
 pub use format::{FileEncoder, FileShape, Format, Fragment, FragmentEncoder, Holding};
+pub use rejects::{Reject, Rejects};
 pub use session::{Session, Traffic};
 pub use tables::{
     BatchLimits, BatchStream, Column, Committed, MarkContent, MarkState, PartReport, PartWriter, Sink, SinkPlan,

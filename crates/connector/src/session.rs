@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use dmg_ambient::Ambient;
 use tokio::net::TcpStream;
@@ -37,6 +38,8 @@ pub struct Traffic {
     bytes: AtomicU64,
     open: AtomicU32,
     peak: AtomicU32,
+    waited: AtomicU64,
+    queued: AtomicU64,
 }
 
 impl Traffic {
@@ -48,6 +51,27 @@ impl Traffic {
     /// Bytes so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Adds time that a stream spent waiting for the store: in a socket's read or write, in a file's. It tells reading
+    /// from decoding and encoding from writing; a store that never adds any is held responsible for both.
+    pub fn add_waited(&self, waited: Duration) {
+        self.waited.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Time waited so far, over all streams.
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited.load(Ordering::Relaxed))
+    }
+
+    /// Adds time that a stream waited for another of this copy, which the store is not to blame for.
+    pub fn add_queued(&self, queued: Duration) {
+        self.queued.fetch_add(u64::try_from(queued.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Time queued so far, over all streams.
+    pub fn queued(&self) -> Duration {
+        Duration::from_nanos(self.queued.load(Ordering::Relaxed))
     }
 
     /// A stream starts being active.

@@ -12,7 +12,7 @@ use dmg_protocol::{Attempt, ColumnPlan, CommitShape, Fault, Kind, PartPlan, Secr
 use futures::Stream;
 use serde_json::{Map, Value};
 
-use crate::{Holding, Result, Session, Sums, Traffic};
+use crate::{Holding, Rejects, Result, Session, Sums, Traffic};
 
 /// One column of a source or a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,13 @@ pub trait Source: Send + Sync {
     /// Reads one part. May be called for several parts at once, up to the number of lanes asked for at open; may be
     /// called again for the same part and then yields the same rows.
     async fn read(&self, part: &PartPlan, limits: BatchLimits) -> Result<BatchStream>;
+
+    /// As [`Source::read`], but rows that do not fit the columns go to `rejects`. Batches may be empty then. Stores
+    /// whose rows always fit need not implement it.
+    async fn read_tolerant(&self, part: &PartPlan, limits: BatchLimits, rejects: Arc<Rejects>) -> Result<BatchStream> {
+        let _ = rejects;
+        self.read(part, limits).await
+    }
 
     /// Bytes and streams so far.
     fn traffic(&self) -> Arc<Traffic>;
@@ -206,6 +213,12 @@ pub trait Sink: Send + Sync {
 
     /// How the sink would hold a column: for a target with columns of its own, `target` names it.
     fn hold(&self, source: &Column, target: Option<&Column>) -> Holding;
+
+    /// What the source says will come: rows, as far as it knows, and parts. Called before `plan`, if at all; a guess
+    /// that helps to choose a shape, never a promise.
+    fn expect(&mut self, rows: Option<u64>, parts: usize) {
+        let _ = (rows, parts);
+    }
 
     /// Fixes shape and condition for those columns. Changes nothing. Refuses what cannot work.
     async fn plan(&mut self, columns: &[ColumnPlan]) -> Result<SinkPlan>;
