@@ -497,6 +497,33 @@ pub enum Drift {
     Add,
 }
 
+/// What the author says about values that change their kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct TypeConversion {
+    /// Every column may lose digits, parts of a second or day, a UTC offset, or the end of a text.
+    #[serde(skip_serializing_if = "is_default")]
+    pub allow_truncation: bool,
+    /// True and false may become 1 and 0, and numbers booleans.
+    #[serde(skip_serializing_if = "is_default")]
+    pub boolean_as_number: bool,
+    /// Culture of texts, as `fr-fr`; absent: invariant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub culture: Option<String>,
+    /// .NET format of dates in texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub date_format: Option<String>,
+    /// .NET format of timestamps in texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp_format: Option<String>,
+    /// .NET format of instants in texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instant_format: Option<String>,
+    /// .NET format of times of day in texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_format: Option<String>,
+}
+
 /// How many rows may be left out, and where they go.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -553,6 +580,9 @@ pub struct CopyOptions {
     /// What to do when the source has columns that the target does not.
     #[serde(skip_serializing_if = "is_default")]
     pub drift: Drift,
+    /// What the author says about values that change their kind.
+    #[serde(skip_serializing_if = "is_default")]
+    pub conversion: TypeConversion,
     /// Whether rows that do not fit are left out, and how many; absent: the first one stops the copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<Tolerance>,
@@ -587,6 +617,7 @@ impl Default for CopyOptions {
             batch_timeout_seconds: None,
             added: Vec::new(),
             drift: Drift::Refuse,
+            conversion: TypeConversion::default(),
             tolerance: None,
             rows_per_second: None,
             bytes_per_second: None,
