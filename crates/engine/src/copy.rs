@@ -209,6 +209,7 @@ impl Run {
         let target = sink.columns().await?;
         let columns = plan_columns(source.columns(), target.as_deref(), &job.mapping, &options, sink.as_ref())?;
         let column_plans: Vec<_> = columns.iter().map(|column| column.plan.clone()).collect();
+        sink.expect(source.rows_estimate(), source.parts().len());
         let SinkPlan { shape, condition, mut notices } = sink.plan(&column_plans).await?;
         notices.extend(source.notices());
         let hashed: Vec<Column> = columns
