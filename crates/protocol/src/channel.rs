@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::{Job, Listing, ProcedureOutcome};
 use crate::worker::Progress;
-use crate::{Attempt, CommandId, Epoch, FactoryId, Fault, GatewayId, JobId, NodeId, Plan, SessionId, Signed, job::Job};
+use crate::{Attempt, CommandId, Epoch, FactoryId, Fault, GatewayId, JobId, NodeId, Plan, SessionId, Signed};
 
 /// Root of all channel paths.
 pub const BASE: &str = "/dmg/node/v1";
@@ -286,6 +287,16 @@ pub enum Outcome {
     Probed {
         /// What was found.
         detail: String,
+    },
+    /// A stored procedure, called. At least once: an earlier attempt may have called it too.
+    Called {
+        /// What it gave back.
+        returned: ProcedureOutcome,
+    },
+    /// A look into a store, answered.
+    Browsed {
+        /// What was found.
+        listing: Box<Listing>,
     },
     /// It failed; nothing changed.
     Failed {

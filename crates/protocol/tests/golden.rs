@@ -132,6 +132,15 @@ fn jobs() -> Vec<Job> {
     vec![copy(), query, modes(), Job::Probe(Box::new(ProbeJob { store: postgres() })), procedure(), browse()]
 }
 
+fn procedure_outcome() -> ProcedureOutcome {
+    ProcedureOutcome {
+        outputs: [("count".to_owned(), Some("3".to_owned()))].into(),
+        return_status: Some(0),
+        rows_affected: Some(3),
+        messages: vec!["done".into()],
+    }
+}
+
 fn parameter() -> ProcedureParameter {
     ProcedureParameter { name: "day".into(), type_name: Some("Datetime".into()), value: Some("2026-01-02".into()) }
 }
@@ -454,6 +463,8 @@ fn work() {
     let outcomes = [
         Outcome::Succeeded { receipt: signed("dmg-receipt/1") },
         Outcome::Probed { detail: "PostgreSQL 15.18".into() },
+        Outcome::Called { returned: procedure_outcome() },
+        Outcome::Browsed { listing: Box::new(Listing::Schemas { names: vec!["dbo".into()], more: false }) },
         Outcome::Failed { fault: fault() },
         Outcome::Cancelled,
         Outcome::Released { fault: Fault::new("SystemErrorAborted", "The worker ended by signal 9.") },
@@ -471,14 +482,7 @@ fn worker() {
         FromWorker::MayCommit,
         FromWorker::Finished { receipt: Box::new(receipt()) },
         FromWorker::Probed { detail: "PostgreSQL 15.18".into() },
-        FromWorker::Called {
-            outcome: ProcedureOutcome {
-                outputs: [("count".to_owned(), Some("3".to_owned()))].into(),
-                return_status: Some(0),
-                rows_affected: Some(3),
-                messages: vec!["done".into()],
-            },
-        },
+        FromWorker::Called { outcome: procedure_outcome() },
         FromWorker::Browsed { listing: Box::new(Listing::Schemas { names: vec!["dbo".into()], more: false }) },
         FromWorker::Failed { fault: fault() },
     ];

@@ -153,6 +153,8 @@ pub(crate) async fn finish(service: &Service, caller: Caller, request: FinishReq
     let word = match &outcome {
         Outcome::Succeeded { .. } => "succeeded".to_owned(),
         Outcome::Probed { .. } => "probed".to_owned(),
+        Outcome::Called { .. } => "called its procedure".to_owned(),
+        Outcome::Browsed { .. } => "browsed".to_owned(),
         Outcome::Cancelled => "cancelled".to_owned(),
         Outcome::Failed { fault } => format!("failed with {}", fault.code),
         Outcome::Released { fault } => format!("was given back for {}", fault.code),

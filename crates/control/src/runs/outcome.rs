@@ -1,6 +1,7 @@
 //! What the end of an attempt means: over, or once more. Pure; the queue makes it true.
 
 use dmg_protocol::channel::Outcome;
+use dmg_protocol::job::Job as Work;
 use dmg_protocol::run::ActivityRunStatus as Status;
 use dmg_protocol::{Fault, Receipt, Retry, Signed};
 use dmg_state::{ActivityRun, Finish, Job, Moment, Purpose};
@@ -45,7 +46,18 @@ pub(crate) fn decide(
             Some(Err(fault)) => end(Status::Failed, Some(fault)),
             None => end(Status::Failed, Some(Fault::new("UserErrorReceipt", "The copy came without a receipt."))),
         },
-        Outcome::Probed { .. } => end(Status::Succeeded, None),
+        Outcome::Probed { .. } if matches!(job.job, Work::Probe(_)) => end(Status::Succeeded, None),
+        Outcome::Browsed { .. } if matches!(job.job, Work::Browse(_)) => end(Status::Succeeded, None),
+        Outcome::Called { returned: outcome } if matches!(job.job, Work::Procedure(_)) => Finish::End {
+            status: Status::Succeeded,
+            fault: None,
+            output: activity.map_or(Value::Null, |activity| output::of_procedure(outcome, job, activity, now)),
+            receipt: None,
+        },
+        Outcome::Probed { .. } | Outcome::Browsed { .. } | Outcome::Called { .. } => {
+            let message = "The node ended the job in a way that jobs of its type do not end.";
+            end(Status::Failed, Some(Fault::new("SystemErrorInternal", message)))
+        }
         Outcome::Cancelled if !job.cancel => {
             release(job, activity, now, &Fault::new("SystemErrorAborted", "The node stopped the attempt."))
         }

@@ -1,8 +1,8 @@
 //! The output of a copy in the original's members, worked out from the receipt, and the receipt itself. Numbers come
-//! from nowhere else.
+//! from nowhere else. A stored procedure has what it gave back instead.
 
 use dmg_protocol::Receipt;
-use dmg_protocol::job::{Job as Work, StoreRef};
+use dmg_protocol::job::{Job as Work, ProcedureOutcome, StoreRef};
 use dmg_state::{ActivityRun, Job, Moment};
 use serde_json::{Value, json};
 
@@ -65,6 +65,30 @@ pub(crate) fn of_copy(proof: &Proof, job: &Job, activity: &ActivityRun, now: Mom
         "bottleneck": bottleneck,
         "receipt": proof.signed,
     })
+}
+
+/// Output of a stored procedure that ended well: the original's members, and what it gave back. Nothing proves that a
+/// procedure ran only once, and its output says so.
+pub(crate) fn of_procedure(outcome: &ProcedureOutcome, job: &Job, activity: &ActivityRun, now: Moment) -> Value {
+    let seconds = |from: Option<Moment>, to: Moment| from.map_or(0, |from| (to - from).max(0) / 1_000_000);
+    let queued_seconds = job.taken.map_or(0, |taken| seconds(activity.queued, taken));
+    let mut output = json!({
+        "effectiveIntegrationRuntime": activity.definition.gateway_name.clone().unwrap_or_default(),
+        "executionDuration": seconds(job.taken, now),
+        "durationInQueue": { "integrationRuntimeQueue": queued_seconds },
+        "billingReference": { "activityType": "ExternalActivity" },
+        "outputParameters": outcome.outputs,
+        "messages": outcome.messages,
+        // Every lease may have ended in a call, also one whose answer was lost.
+        "delivery": { "guarantee": "atLeastOnce", "callsAtMost": job.epoch.0 },
+    });
+    if let Some(status) = outcome.return_status {
+        output["returnStatus"] = json!(status);
+    }
+    if let Some(rows) = outcome.rows_affected {
+        output["rowsAffected"] = json!(rows);
+    }
+    output
 }
 
 /// The original's word for a store.

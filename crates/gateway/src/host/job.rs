@@ -94,6 +94,8 @@ fn name(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Succeeded { .. } => "succeeded",
         Outcome::Probed { .. } => "probed",
+        Outcome::Called { .. } => "called",
+        Outcome::Browsed { .. } => "browsed",
         Outcome::Failed { .. } => "failed",
         Outcome::Cancelled => "cancelled",
         Outcome::Released { .. } => "released",
@@ -273,6 +275,8 @@ fn outcome(
     match last {
         Some(FromWorker::Finished { receipt }) => Outcome::Succeeded { receipt: signed(node, &receipt) },
         Some(FromWorker::Probed { detail }) => Outcome::Probed { detail },
+        Some(FromWorker::Called { outcome }) => Outcome::Called { returned: outcome },
+        Some(FromWorker::Browsed { listing }) => Outcome::Browsed { listing },
         Some(FromWorker::Failed { fault }) => {
             let stopped = matches!(fault.code.as_str(), "UserErrorCancelled" | "SystemErrorLeaseLost");
             match stop {
