@@ -9,6 +9,7 @@ use dmg_protocol::channel::LEASE_SECONDS;
 use dmg_state::Moment;
 use tokio_util::sync::CancellationToken;
 
+use crate::api;
 use crate::runs::{self, outcome};
 use crate::service::Service;
 
@@ -45,6 +46,7 @@ pub(crate) async fn run(service: Arc<Service>, stop: CancellationToken) {
 
 async fn round(service: &Service, last: Moment, now: Moment) -> dmg_state::Result<()> {
     service.sessions.sweep(service.ambient.uptime());
+    service.state.forget_looks(now - api::browse::KEPT.as_micros() as Moment).await?;
     let expiry = service.state.expire_leases(now, move |job, activity| outcome::expired(job, activity, now)).await?;
     for job in &expiry.jobs {
         tracing::warn!(%job, "a lease ran out");

@@ -17,7 +17,7 @@ use crate::{Error, Moment, Result, State};
 pub enum Purpose {
     /// An activity run; the job's run is its id.
     Activity,
-    /// A connection test; the job's run is an id of its own.
+    /// A connection test or a look into a store; the job's run is an id of its own.
     Probe,
 }
 
@@ -543,6 +543,24 @@ impl State {
         self.read(move |t| {
             let sql = format!("SELECT {COLUMNS} FROM jobs WHERE run = ?1");
             t.prepare_cached(&sql)?.query_row([run], read).optional()?.map(whole).transpose()
+        })
+        .await
+    }
+
+    /// Forgets connection tests and looks into stores that ended before then: a preview holds rows.
+    pub async fn forget_looks(&self, before: Moment) -> Result<()> {
+        let due = self
+            .read(move |t| {
+                let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE purpose = 'probe' AND state = 'done' AND ended < ?1)";
+                Ok(t.prepare_cached(sql)?.query_row([before], |row| row.get::<_, bool>(0))?)
+            })
+            .await?;
+        if !due {
+            return Ok(());
+        }
+        self.write(move |t| {
+            t.execute("DELETE FROM jobs WHERE purpose = 'probe' AND state = 'done' AND ended < ?1", [before])?;
+            Ok(())
         })
         .await
     }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use crate::{Error, Result};
 
-const STEPS: &[&str] = &[STEP_1];
+const STEPS: &[&str] = &[STEP_1, STEP_2];
 
 const STEP_1: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -63,6 +63,9 @@ CREATE TABLE receipts (
   stored INTEGER NOT NULL
 ) STRICT;
 ";
+
+/// Looks into stores are forgotten by their age.
+const STEP_2: &str = "CREATE INDEX jobs_looked ON jobs (ended) WHERE purpose = 'probe' AND state = 'done';";
 
 /// Brings the database to this program's schema; refuses one from the future.
 pub(crate) fn migrate(connection: &mut Connection) -> Result<()> {

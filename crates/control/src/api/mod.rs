@@ -1,6 +1,7 @@
 //! The public API, one file per resource. Each file has its table of routes beside its handlers; this one only puts
 //! the tables together.
 
+pub(crate) mod browse;
 pub(crate) mod documents;
 pub(crate) mod factories;
 pub(crate) mod gateways;
@@ -30,6 +31,7 @@ pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
         pipelines::ROUTES,
         runs::ROUTES,
         ours::ROUTES,
+        browse::ROUTES,
     ]
     .into_iter()
     .flatten()
