@@ -220,12 +220,6 @@ pub trait Sink: Send + Sync {
         let _ = (rows, parts);
     }
 
-    /// What the source says will come: rows, as far as it knows, and parts. Called before `plan`, if at all; a guess
-    /// that helps to choose a shape, never a promise.
-    fn expect(&mut self, rows: Option<u64>, parts: usize) {
-        let _ = (rows, parts);
-    }
-
     /// Fixes shape and condition for those columns. Changes nothing. Refuses what cannot work.
     async fn plan(&mut self, columns: &[ColumnPlan]) -> Result<SinkPlan>;
 
