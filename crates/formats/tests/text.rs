@@ -2,11 +2,14 @@
 
 mod support;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use bytes::Bytes;
-use dmg_connector::{BatchLimits, Format};
+use dmg_connector::{BatchLimits, Format, RangeReader, Reject, Rejects};
 use dmg_protocol::Kind;
 use dmg_protocol::job::{DeclaredColumn, FormatSpec, TextFormat};
+use futures::TryStreamExt;
 use proptest::prelude::*;
 use std::sync::Arc;
 use support::*;
@@ -277,4 +280,56 @@ proptest! {
             prop_assert_eq!(error.fault.code.as_str(), "UserErrorFileFormat");
         }
     }
+}
+
+/// Rows of a text, and the rows left out, when that is allowed.
+fn tolerant(text: &str, columns: &[(&str, Kind)], limits: BatchLimits) -> (Vec<RecordBatch>, Vec<Reject>) {
+    let settings = TextFormat { first_row_as_header: true, ..TextFormat::lossless() };
+    let format = dmg_formats::open(&FormatSpec::Text(settings)).expect("good settings");
+    let declared: Vec<_> = columns
+        .iter()
+        .map(|(name, kind)| DeclaredColumn { kind: Some(*kind), ..DeclaredColumn::named(*name) })
+        .collect();
+    run(async {
+        let file: Arc<dyn RangeReader> = Arc::new(Memory(text.to_owned().into()));
+        let shape = format.inspect(file.clone(), &declared).await.expect("it has a header");
+        let rejects = Arc::new(Rejects::default());
+        let stream = format.read_tolerant(file, &shape, &shape.parts[0], limits, rejects.clone()).await.expect("opens");
+        let batches: Vec<RecordBatch> = stream.try_collect().await.expect("all that does not fit is left out");
+        (batches, rejects.take())
+    })
+}
+
+#[test]
+fn rows_that_do_not_fit_are_left_out_with_their_numbers() {
+    let text = "a,b\n1,x\nseven,y\n\n3,z\n4\n5,u,v\n\"6\",\n,w\n";
+    let (batches, rejects) = tolerant(text, &[("a", Kind::Int32), ("b", Kind::Text)], LIMITS);
+    assert_eq!(batches.len(), 1);
+    let kept: Vec<_> = batches[0].column(0).as_primitive::<Int32Type>().iter().collect();
+    assert_eq!(kept, [Some(1), Some(3), Some(6), None]);
+    let kept: Vec<_> = batches[0].column(1).as_string::<i32>().iter().collect();
+    assert_eq!(kept, [Some("x"), Some("z"), None, Some("w")]);
+    let value = |text: &str| Some(text.to_owned());
+    let expect = [
+        (2, "a", "UserErrorValue", "The value is not a whole number.", vec![value("seven"), value("y")]),
+        (4, "", "UserErrorFileFormat", "The row has 1 columns instead of 2.", vec![value("4")]),
+        (5, "", "UserErrorFileFormat", "The row has 3 columns instead of 2.", vec![value("5"), value("u"), value("v")]),
+    ];
+    let expect = expect.map(|(row, column, code, reason, values)| Reject {
+        row,
+        column: column.to_owned(),
+        code,
+        reason: reason.to_owned(),
+        values,
+    });
+    assert_eq!(rejects, expect);
+}
+
+#[test]
+fn a_file_of_bad_rows_is_not_held_in_memory() {
+    let text = format!("a\n{}", "x\n".repeat(1000));
+    let (batches, rejects) = tolerant(&text, &[("a", Kind::Int32)], BatchLimits { rows: 100, ..LIMITS });
+    assert_eq!((batches.len(), rejects.len()), (10, 1000), "an empty batch after each hundred rows");
+    assert!(batches.iter().all(|batch| batch.num_rows() == 0));
+    assert_eq!(rejects[999].row, 1000);
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use dmg_connector::{
-    BatchLimits, BatchStream, Column, FileEncoder, FileShape, Format, Fragment, Holding, RangeReader, Result,
+    BatchLimits, BatchStream, Column, FileEncoder, FileShape, Format, Fragment, Holding, RangeReader, Rejects, Result,
 };
 use dmg_protocol::job::{DeclaredColumn, TextFormat};
 use dmg_protocol::{Fault, Kind, PartPlan, Verdict};
@@ -80,7 +80,18 @@ impl Format for Text {
         _part: &PartPlan,
         limits: BatchLimits,
     ) -> Result<BatchStream> {
-        Ok(source::stream(self.dialect.clone(), file, shape.columns.clone(), limits))
+        Ok(source::stream(self.dialect.clone(), file, shape.columns.clone(), limits, None))
+    }
+
+    async fn read_tolerant(
+        &self,
+        file: Arc<dyn RangeReader>,
+        shape: &FileShape,
+        _part: &PartPlan,
+        limits: BatchLimits,
+        rejects: Arc<Rejects>,
+    ) -> Result<BatchStream> {
+        Ok(source::stream(self.dialect.clone(), file, shape.columns.clone(), limits, Some(rejects)))
     }
 
     fn decode(&self, columns: &[Column], fragment: &Fragment) -> Result<Vec<RecordBatch>> {

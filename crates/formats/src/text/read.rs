@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::SchemaRef;
+use arrow_select::filter::filter_record_batch;
 use dmg_connector::text_form::ColumnParser;
-use dmg_connector::{BatchLimits, Column, Error, Fragment, Result};
+use dmg_connector::{BatchLimits, Column, Error, Fragment, Reject, Rejects, Result};
 use dmg_protocol::Fault;
 
 use super::dialect::Dialect;
@@ -36,12 +37,19 @@ pub(super) struct RowReader {
     parsers: Vec<ColumnParser>,
     record: Record,
     label: String,
-    /// Rows before the batch being collected.
+    /// Rows found so far, those left out included.
     rows: u64,
-    /// Rows in it.
+    /// Rows in the batch being collected.
     pending: usize,
     pending_bytes: usize,
     limits: BatchLimits,
+    /// Where rows go that do not fit; absent: the first one ends the reading.
+    rejects: Option<Arc<Rejects>>,
+    /// Rows of the batch being collected that were left out after some of their values were taken.
+    dead: Vec<usize>,
+    /// Rows left out since the last batch, and their bytes.
+    left_out: usize,
+    left_out_bytes: usize,
 }
 
 impl RowReader {
@@ -58,25 +66,39 @@ impl RowReader {
             pending: 0,
             pending_bytes: 0,
             limits,
+            rejects: None,
+            dead: Vec::new(),
+            left_out: 0,
+            left_out_bytes: 0,
         }
+    }
+
+    /// Leaves rows out that do not fit, instead of failing.
+    pub(super) fn tolerant(mut self, rejects: Arc<Rejects>) -> Self {
+        self.rejects = Some(rejects);
+        self
     }
 
     /// Takes records from `at` on, until a batch is full or the text is used up.
     pub(super) fn take(&mut self, text: &str, at: &mut usize, last: bool) -> Result<Pause> {
         while *at < text.len() {
-            if self.pending >= self.limits.rows || self.pending_bytes >= self.limits.bytes {
+            if self.pending >= self.limits.rows || self.pending_bytes >= self.limits.bytes || self.many_left_out() {
                 return Ok(Pause::Full);
             }
-            let row = self.rows + self.pending as u64 + 1;
+            let row = self.rows + 1;
             match scan::record(&self.dialect, text, *at, last, &mut self.record) {
                 Scanned::Record(next) => {
                     if self.columns.len() > 1 && self.record.blank() {
                         *at = next;
                         continue;
                     }
-                    self.row(text, row)?;
-                    self.pending += 1;
-                    self.pending_bytes += next - *at;
+                    if let Err(error) = self.row(text, row) {
+                        self.leave_out(text, row, next - *at, error)?;
+                    } else {
+                        self.pending += 1;
+                        self.pending_bytes += next - *at;
+                    }
+                    self.rows = row;
                     *at = next;
                 }
                 Scanned::Cut(field) => {
@@ -98,44 +120,111 @@ impl RowReader {
         fault::too_large(&self.label, row, column, self.limits.value_bytes)
     }
 
-    /// Adds the record found last.
-    fn row(&mut self, text: &str, row: u64) -> Result<()> {
+    /// Adds the record found last. Where it does not fit, the columns before the one that is named have its values.
+    #[inline]
+    fn row(&mut self, text: &str, row: u64) -> std::result::Result<(), Unfit> {
         let RowReader { dialect, columns, parsers, record, label, limits, .. } = self;
         if record.fields.len() != columns.len() {
-            let what = format!("row {row} has {} columns instead of {}", record.fields.len(), columns.len());
-            return Err(fault::file(label, what));
+            return Err(Unfit::Shape);
         }
         for (index, span) in record.fields.iter().enumerate() {
             if record.is_null(text, span, dialect) {
                 if !columns[index].nullable {
-                    return Err(fault::value(&format!("File {label}"), row, &columns[index].name, "NULL"));
+                    return Err(Unfit::Value(index, "NULL"));
                 }
                 parsers[index].push_null();
                 continue;
             }
             let value = record.value(text, span);
             if value.len() > limits.value_bytes {
-                return Err(fault::too_large(label, row, &columns[index].name, limits.value_bytes));
+                return Err(Unfit::Fatal(fault::too_large(label, row, &columns[index].name, limits.value_bytes)));
             }
-            parsers[index]
-                .push(value)
-                .map_err(|class| fault::value(&format!("File {label}"), row, &columns[index].name, class))?;
+            parsers[index].push(value).map_err(|class| Unfit::Value(index, class))?;
         }
         Ok(())
     }
 
-    /// The batch collected so far, unless it is empty.
+    /// A row that does not fit ends the reading, or is left out where that is allowed.
+    #[cold]
+    fn leave_out(&mut self, text: &str, row: u64, bytes: usize, unfit: Unfit) -> Result<()> {
+        let Some(rejects) = &self.rejects else { return Err(self.failed(row, unfit)) };
+        let (column, code, reason) = match unfit {
+            Unfit::Fatal(error) => return Err(error),
+            Unfit::Shape => {
+                let (found, wanted) = (self.record.fields.len(), self.columns.len());
+                (String::new(), "UserErrorFileFormat", format!("The row has {found} columns instead of {wanted}."))
+            }
+            Unfit::Value(index, class) => {
+                // The row's place in the batch is taken already: it is filled up, and cut out with the batch.
+                self.parsers[index..].iter_mut().for_each(ColumnParser::push_null);
+                self.dead.push(self.pending);
+                self.pending += 1;
+                (self.columns[index].name.clone(), "UserErrorValue", format!("The value is {class}."))
+            }
+        };
+        let field = |span| {
+            let null = self.record.is_null(text, span, &self.dialect);
+            (!null).then(|| self.record.value(text, span).to_owned())
+        };
+        let values = self.record.fields.iter().map(field).collect();
+        rejects.push(Reject { row, column, code, reason, values });
+        self.left_out += 1;
+        self.left_out_bytes += bytes;
+        Ok(())
+    }
+
+    #[cold]
+    fn failed(&self, row: u64, unfit: Unfit) -> Error {
+        match unfit {
+            Unfit::Fatal(error) => error,
+            Unfit::Shape => {
+                let (found, wanted) = (self.record.fields.len(), self.columns.len());
+                fault::file(&self.label, format!("row {row} has {found} columns instead of {wanted}"))
+            }
+            Unfit::Value(index, class) => {
+                fault::value(&format!("File {}", self.label), row, &self.columns[index].name, class)
+            }
+        }
+    }
+
+    /// Rows left out are held in memory until a batch takes them along.
+    fn many_left_out(&self) -> bool {
+        self.left_out >= self.limits.rows || self.left_out_bytes >= self.limits.bytes
+    }
+
+    /// The batch collected so far, unless nothing was found; empty where only rows to leave out were.
     pub(super) fn batch(&mut self) -> Result<Option<RecordBatch>> {
-        if self.pending == 0 {
+        if self.pending == 0 && self.left_out == 0 {
             return Ok(None);
         }
         let arrays = self.parsers.iter_mut().map(ColumnParser::finish).collect();
-        let batch = RecordBatch::try_new(self.schema.clone(), arrays)
+        let mut batch = RecordBatch::try_new(self.schema.clone(), arrays)
             .map_err(|error| fault::internal(format!("Rows of {} make no batch: {error}.", self.label)))?;
-        self.rows += self.pending as u64;
+        if !self.dead.is_empty() {
+            batch = without(&batch, &std::mem::take(&mut self.dead))?;
+        }
         (self.pending, self.pending_bytes) = (0, 0);
+        (self.left_out, self.left_out_bytes) = (0, 0);
         Ok(Some(batch))
     }
+}
+
+/// Why a record is no row.
+enum Unfit {
+    /// It has another number of values than there are columns.
+    Shape,
+    /// The value of that column is of that class.
+    Value(usize, &'static str),
+    /// Nothing may be left out for this.
+    Fatal(Error),
+}
+
+/// The batch without those rows.
+fn without(batch: &RecordBatch, dead: &[usize]) -> Result<RecordBatch> {
+    let mut keep = vec![true; batch.num_rows()];
+    dead.iter().for_each(|row| keep[*row] = false);
+    filter_record_batch(batch, &BooleanArray::from(keep))
+        .map_err(|error| fault::internal(format!("Rows cannot be left out of a batch: {error}.")))
 }
 
 /// Decodes a fragment again.

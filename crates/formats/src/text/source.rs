@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use dmg_connector::{BatchLimits, BatchStream, Column, RangeReader, Result};
+use dmg_connector::{BatchLimits, BatchStream, Column, RangeReader, Rejects, Result};
 use dmg_protocol::Fault;
 use dmg_protocol::job::DeclaredColumn;
 
@@ -15,6 +15,10 @@ use crate::fault;
 
 /// Bytes fetched at once.
 const PIECE_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes fetched at once where the budget is small.
+const PIECE_BYTES_MIN: usize = 256 * 1024;
+/// Bytes fetched at once while a record does not fit: it is scanned anew after each.
+const GROWTH_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes fetched at once while only the first rows are wanted.
 const FIRST_PIECE_BYTES: u64 = 64 * 1024;
 /// Bytes that skipped lines and the first record may have together.
@@ -47,11 +51,17 @@ impl Window {
     async fn more(&mut self, piece: u64) -> Result<()> {
         self.text.drain(..self.at);
         self.at = 0;
-        let length = piece.max(self.text.len() as u64).min(self.file.size() - self.next);
-        let fetched = self.file.read(self.next..self.next + length).await?;
+        let length = piece.max(GROWTH_BYTES_MAX.min(self.text.len() as u64)).min(self.file.size() - self.next);
+        let mut joined = self.file.read(self.next..self.next + length).await?;
         let begin = self.next - self.cut.len() as u64;
-        let joined = [std::mem::take(&mut self.cut), fetched.to_vec()].concat();
+        if !self.cut.is_empty() {
+            joined = [std::mem::take(&mut self.cut).as_slice(), &joined].concat().into();
+        }
         self.next += length;
+        if self.text.is_empty() {
+            // One long record must not keep its room for ever.
+            self.text.shrink_to(joined.len());
+        }
         match std::str::from_utf8(&joined) {
             Ok(text) => self.text.push_str(text),
             Err(error) => {
@@ -177,10 +187,15 @@ pub(super) fn stream(
     file: Arc<dyn RangeReader>,
     columns: Vec<Column>,
     limits: BatchLimits,
+    rejects: Option<Arc<Rejects>>,
 ) -> BatchStream {
     let window = Window::new(file);
-    let reader = RowReader::new(dialect.clone(), columns, window.label.clone(), limits);
-    let state = Reading { dialect, window, reader, started: false, ended: false };
+    let mut reader = RowReader::new(dialect.clone(), columns, window.label.clone(), limits);
+    if let Some(rejects) = rejects {
+        reader = reader.tolerant(rejects);
+    }
+    let piece = PIECE_BYTES.min(limits.bytes.max(PIECE_BYTES_MIN) as u64);
+    let state = Reading { dialect, window, reader, piece, started: false, ended: false };
     Box::pin(futures::stream::try_unfold(state, |mut state| async move {
         Ok(state.next().await?.map(|batch| (batch, state)))
     }))
@@ -190,6 +205,7 @@ struct Reading {
     dialect: Arc<Dialect>,
     window: Window,
     reader: RowReader,
+    piece: u64,
     started: bool,
     ended: bool,
 }
@@ -205,7 +221,7 @@ impl Reading {
             match self.reader.take(&self.window.text, &mut self.window.at, last)? {
                 Pause::Full => return self.reader.batch(),
                 Pause::End => self.ended = true,
-                Pause::NeedsMore => self.window.more(PIECE_BYTES).await?,
+                Pause::NeedsMore => self.window.more(self.piece).await?,
             }
         }
         self.reader.batch()
