@@ -1,0 +1,2 @@
+def run(world, count): pass
+def again(world, trial, number): pass

@@ -1,0 +1,211 @@
+"""Servers of a campaign's own: they are killed, so nobody else's may be used. They keep their port over a restart."""
+
+import glob
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def exports(text):
+    lines = (line[7:].split("=", 1) for line in text.splitlines() if line.startswith("export "))
+    return dict(lines)
+
+
+def children(parent):
+    found = []
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            with open(path, encoding="utf-8") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent:
+            found.append(int(path.split("/")[2]))
+    return found
+
+
+def kill_all(processes):
+    for process in processes:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    for process in processes:
+        end = time.monotonic() + 20
+        while os.path.exists(f"/proc/{process}") and time.monotonic() < end:
+            time.sleep(0.005)
+
+
+class Postgres:
+    """A cluster made by tests/servers/postgres/start, then started again and again on the same port."""
+
+    BINARIES = "/usr/lib/postgresql/15/bin"
+
+    def __init__(self, folder):
+        self.folder = folder
+        script = f"{ROOT}/tests/servers/postgres/start"
+        made = subprocess.run(
+            [script, folder, "fsync=off"], stdout=subprocess.PIPE, text=True, check=True, stdin=subprocess.DEVNULL
+        )
+        found = exports(made.stdout)
+        self.port = int(found["DMG_TEST_POSTGRES"].rsplit(":", 1)[1].split("/")[0])
+        with open(found["DMG_TEST_POSTGRES_PASSWORD_FILE"], encoding="utf-8") as file:
+            self.password = file.read().strip()
+
+    def connect(self, database="dmg"):
+        import psycopg
+
+        return psycopg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user="dmg",
+            password=self.password,
+            dbname=database,
+            autocommit=True,
+            connect_timeout=10,
+            application_name="judge",
+        )
+
+    def pid(self):
+        with open(f"{self.folder}/cluster/postmaster.pid", encoding="utf-8") as file:
+            return int(file.readline())
+
+    def kill(self):
+        """As after a loss of power, except that what the kernel holds is not lost."""
+        postmaster = self.pid()
+        everybody = [postmaster, *children(postmaster)]
+        kill_all(everybody)
+
+    def start(self):
+        owner = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--"]
+        options = (
+            f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories={self.folder}/sockets "
+            "-c max_connections=100 -c fsync=off"
+        )
+        command = [f"{self.BINARIES}/pg_ctl", "--pgdata", f"{self.folder}/cluster", "--log", f"{self.folder}/server.log"]
+        command += ["--wait", "--timeout", "60", "--options", options, "start"]
+        for _ in range(5):
+            ran = subprocess.run(
+                [*(owner if os.getuid() == 0 else []), "setsid", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            )
+            if ran.returncode == 0:
+                return
+            time.sleep(0.2)
+        raise RuntimeError("PostgreSQL does not come back")
+
+    def stop(self):
+        subprocess.run([f"{ROOT}/tests/servers/postgres/stop", self.folder], check=False, stdin=subprocess.DEVNULL)
+
+
+class MariaDb:
+    """A server made by tests/servers/mariadb/start, then started again on the same port."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        script = f"{ROOT}/tests/servers/mariadb/start"
+        made = subprocess.run([script, folder], stdout=subprocess.PIPE, text=True, check=True, stdin=subprocess.DEVNULL)
+        found = exports(made.stdout)
+        url = found["DMG_TEST_MARIADB"]
+        place, self.database = url.split("://", 1)[1].split("/", 1)
+        self.user, address = place.rsplit("@", 1)
+        self.port = int(address.rsplit(":", 1)[1])
+        with open(found["DMG_TEST_MARIADB_PASSWORD_FILE"], encoding="utf-8") as file:
+            self.password = file.read().strip()
+        self.process = self.find()
+        with open(f"/proc/{self.process}/cmdline", "rb") as file:
+            self.command = [word.decode() for word in file.read().split(b"\0") if word]
+        self.owner = os.stat(f"/proc/{self.process}").st_uid
+
+    def find(self):
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                with open(path, "rb") as file:
+                    words = file.read().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith((b"mariadbd", b"mysqld")) and any(self.folder.encode() in word for word in words):
+                return int(path.split("/")[2])
+        raise RuntimeError("mariadbd is not found")
+
+    def connect(self):
+        import pymysql
+
+        return pymysql.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=self.user,
+            password=self.password,
+            database=self.database,
+            autocommit=True,
+            connect_timeout=10,
+        )
+
+    def kill(self):
+        kill_all([self.process])
+
+    def start(self):
+        # The words of the first start hold the port; a user to change to is given only where it was.
+        command = [word for word in self.command if not word.startswith("--port=")] + [f"--port={self.port}"]
+        if os.getuid() == 0 and self.owner != 0:
+            command = ["setpriv", "--reuid", str(self.owner), "--regid", str(self.owner), "--clear-groups", *command]
+        with open(f"{self.folder}/restart.log", "ab") as log:
+            started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        self.process = started.pid
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                self.connect().close()
+                return
+            except Exception:  # noqa: BLE001 - whatever the driver says, it is asked again
+                if started.poll() is not None:
+                    raise RuntimeError("MariaDB does not come back") from None
+                time.sleep(0.05)
+        raise RuntimeError("MariaDB does not answer")
+
+    def stop(self):
+        kill_all([self.process])
+
+
+class Azurite:
+    """Never killed: it keeps its metadata by autosave and would lose commits that it has acknowledged."""
+
+    def __init__(self, folder, place):
+        self.folder = folder
+        script = f"{ROOT}/tests/servers/azurite/start"
+        made = subprocess.run(
+            [script, folder, place], stdout=subprocess.PIPE, text=True, check=True, stdin=subprocess.DEVNULL
+        )
+        found = exports(made.stdout)
+        self.port = int(found["DMG_TEST_AZURITE"].rsplit(":", 1)[1])
+        with open(found["DMG_TEST_AZURITE_KEY_FILE"], encoding="utf-8") as file:
+            self.key = file.read().strip()
+
+    def client(self):
+        from azure.storage.blob import BlobServiceClient
+
+        credential = {"account_name": "devstoreaccount1", "account_key": self.key}
+        return BlobServiceClient(
+            f"http://127.0.0.1:{self.port}/devstoreaccount1", credential=credential, api_version="2025-11-05"
+        )
+
+    def stop(self):
+        subprocess.run([f"{ROOT}/tests/servers/azurite/stop", self.folder], check=False, stdin=subprocess.DEVNULL)
+
+
+def remove(folder):
+    shutil.rmtree(folder, ignore_errors=True)
