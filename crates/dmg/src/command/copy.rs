@@ -145,23 +145,6 @@ fn sides(arguments: &CopyArguments, matches: &ArgMatches) -> Result<(End, End), 
     let is_sink = |index: usize| {
         if from_at < to_at { index > to_at } else { index > to_at && index < from_at }
     };
-    fn deal<T: Clone>(
-        matches: &ArgMatches,
-        name: &str,
-        values: &[T],
-        is_sink: &impl Fn(usize) -> bool,
-    ) -> Result<(Option<T>, Option<T>), Fault> {
-        let (mut source, mut sink) = (None, None);
-        for (index, value) in matches.indices_of(name).into_iter().flatten().zip(values) {
-            let slot = if is_sink(index) { &mut sink } else { &mut source };
-            if slot.replace(value.clone()).is_some() {
-                let message = format!("--{} is given twice for one end.", name.replace('_', "-"));
-                return Err(Fault::new("UserErrorSettings", message)
-                    .remedy("Put each option behind the URI it belongs to: --from URI … --to URI …"));
-            }
-        }
-        Ok((source, sink))
-    }
     let (from_table, to_table) = deal(matches, "table", &arguments.table, &is_sink)?;
     let (from_query, to_query) = deal(matches, "query", &arguments.query, &is_sink)?;
     let (from_format, to_format) = deal(matches, "format", &arguments.format, &is_sink)?;
@@ -180,6 +163,25 @@ fn sides(arguments: &CopyArguments, matches: &ArgMatches) -> Result<(End, End), 
         end(&arguments.from, from_table, from_query, from_format, from_codec, from_endpoint, from_secret),
         end(&arguments.to, to_table, None, to_format, to_codec, to_endpoint, to_secret),
     ))
+}
+
+/// Gives the values of an option to the two ends they stand behind; one for each at most.
+pub(crate) fn deal<T: Clone>(
+    matches: &ArgMatches,
+    name: &str,
+    values: &[T],
+    is_sink: &impl Fn(usize) -> bool,
+) -> Result<(Option<T>, Option<T>), Fault> {
+    let (mut source, mut sink) = (None, None);
+    for (index, value) in matches.indices_of(name).into_iter().flatten().zip(values) {
+        let slot = if is_sink(index) { &mut sink } else { &mut source };
+        if slot.replace(value.clone()).is_some() {
+            let message = format!("--{} is given twice for one end.", name.replace('_', "-"));
+            return Err(Fault::new("UserErrorSettings", message)
+                .remedy("Put each option behind the URI it belongs to: --from URI … --to URI …"));
+        }
+    }
+    Ok((source, sink))
 }
 
 fn job(arguments: &CopyArguments, source: Parsed, sink: Parsed) -> Result<CopyJob, Fault> {
@@ -225,7 +227,7 @@ fn machine() -> String {
         .map_or_else(|_| "localhost".into(), |name| name.trim().to_owned())
 }
 
-fn read_all(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, Fault> {
+pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, Fault> {
     paths
         .iter()
         .map(|path| {
@@ -238,7 +240,7 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, Fault> {
 }
 
 /// The secret of one end: from its file, or asked for on a terminal.
-fn secrets(parsed: &Parsed, file: Option<&PathBuf>, uri: &str) -> Result<Secrets, Fault> {
+pub(crate) fn secrets(parsed: &Parsed, file: Option<&PathBuf>, uri: &str) -> Result<Secrets, Fault> {
     if parsed.secret == SecretName::None {
         return Ok(Secrets::none());
     }
