@@ -4,6 +4,7 @@
 
 mod bench;
 mod dist;
+mod fuzz;
 mod pages;
 mod servers;
 mod steps;
@@ -20,6 +21,7 @@ cargo xtask servers    start the test servers, print their environment, stop the
 cargo xtask tidy       check the rules of the house; --bless accepts changed counts
 cargo xtask docs       write the generated pages
 cargo xtask bench      measure against peers; writes docs/benchmarks.md
+cargo xtask fuzz       campaigns of the fuzzer; --coverage tells what is reached
 cargo xtask dist       build what is shipped, with its checksum";
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn act() -> Result<()> {
         Some("tidy") => tidy::run(rest.contains(&"--bless")),
         Some("docs") => pages::write(),
         Some("bench") => bench::run(&rest),
+        Some("fuzz") => fuzz::run(&rest),
         Some("dist") => dist::run(),
         _ => bail!("what is to be done?\n{USAGE}"),
     }

@@ -35,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
 ];
 
-const FREE: &[&str] = &["dmg", "dmg-faultproxy", "dmg-system-tests", "xtask"];
+const FREE: &[&str] = &["dmg", "dmg-faultproxy", "dmg-fuzz", "dmg-system-tests", "xtask"];
 
 /// Crates that must not be in the built tree, and why.
 const BANNED: &[(&str, &str)] = &[

@@ -1,0 +1,11 @@
+//! What the fuzzers of `tests/fuzz` feed: decoders of what servers send. Behind a feature; nothing else uses it.
+
+/// Rows of PostgreSQL's binary COPY.
+pub fn postgres_copy(data: &[u8]) {
+    crate::postgres::fuzz::copy(data);
+}
+
+/// Where to start.
+pub fn postgres_copy_seeds() -> Vec<Vec<u8>> {
+    crate::postgres::fuzz::seeds()
+}

@@ -1,0 +1,27 @@
+//! One target under libFuzzer, named by DMG_FUZZ_TARGET. A panic that the parser's own caller would catch is no crash;
+//! one that leaves the target is.
+#![no_main]
+#![expect(clippy::disallowed_methods, reason = "the target is named from outside, and a crash is to be seen")]
+
+use std::sync::OnceLock;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    static TARGET: OnceLock<&dmg_fuzz::Target> = OnceLock::new();
+    let target = TARGET.get_or_init(|| {
+        // libFuzzer's own hook would end the process at a panic that is caught.
+        std::panic::set_hook(Box::new(|_| {}));
+        let name = std::env::var("DMG_FUZZ_TARGET").unwrap_or_default();
+        let Some(target) = dmg_fuzz::target(&name) else { panic!("DMG_FUZZ_TARGET names no target: {name:?}") };
+        if let Ok(folder) = std::env::var("DMG_FUZZ_SEEDS") {
+            for (index, seed) in (target.seeds)().iter().enumerate() {
+                std::fs::write(format!("{folder}/seed-{index}"), seed).expect("the folder can be written to");
+            }
+            std::process::exit(0);
+        }
+        target
+    });
+    if let Err(panic) = dmg_fuzz::try_one(target, data) {
+        eprintln!("{} panicked: {panic}", target.name);
+        std::process::abort();
+    }
+});
