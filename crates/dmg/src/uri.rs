@@ -44,11 +44,10 @@ pub(crate) enum SecretName {
 }
 
 fn refuse(uri: &str, why: &str) -> Fault {
-    Fault::new("UserErrorSettings", format!("\"{uri}\" is no store that dmg copy knows: {why}."))
-        .remedy(
-            "Write postgres://, mysql:// or sqlserver://user@host:port/database, sqlite:FILE, file:PATH or \
+    Fault::new("UserErrorSettings", format!("\"{uri}\" is no store that dmg copy knows: {why}.")).remedy(
+        "Write postgres://, mysql:// or sqlserver://user@host:port/database, sqlite:FILE, file:PATH or \
              azblob://account/container/path.",
-        )
+    )
 }
 
 /// Parses one end of a copy.
@@ -84,7 +83,8 @@ fn database(side: &Side, store: &str, port: u16) -> Result<Parsed, Fault> {
     if url.password().is_some() {
         return Err(password());
     }
-    let Some(descriptor) = dmg_gateway::worker::catalog().into_iter().find(|descriptor| descriptor.name == store) else {
+    let Some(descriptor) = dmg_gateway::worker::catalog().into_iter().find(|descriptor| descriptor.name == store)
+    else {
         let message = format!("This build of dmg has no connector for {scheme}.");
         return Err(Fault::new("UserErrorNotSupported", message));
     };
