@@ -4,15 +4,44 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dmg_connector::{ByteDigest, Committed, FileEncoder, Fragment, MarkContent, RangeReader, Result, StagedFile};
+use dmg_ambient::Ambient;
+use dmg_connector::{
+    ByteDigest, Committed, FileEncoder, Fragment, MarkContent, RangeReader, Result, StagedFile, Traffic,
+};
 use dmg_protocol::{Attempt, Fault};
 use tokio::sync::{Mutex, watch};
 
 /// Bytes read at once when a staged file is checked.
 const READ_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Counts how long a store lets its callers wait.
+#[derive(Clone)]
+pub(crate) struct Meter {
+    pub(crate) ambient: Ambient,
+    pub(crate) traffic: Arc<Traffic>,
+}
+
+impl Meter {
+    /// Waits for the store.
+    pub(crate) async fn waited<T>(&self, work: impl Future<Output = T>) -> T {
+        let started = self.ambient.uptime();
+        let result = work.await;
+        self.traffic.add_waited(self.ambient.uptime().saturating_sub(started));
+        result
+    }
+
+    /// Waits for others of this copy.
+    async fn queued<T>(&self, work: impl Future<Output = T>) -> T {
+        let started = self.ambient.uptime();
+        let result = work.await;
+        self.traffic.add_queued(self.ambient.uptime().saturating_sub(started));
+        result
+    }
+}
+
 pub(crate) struct Assembler {
     file: Mutex<File>,
+    meter: Meter,
     /// Index of the part whose fragments may be written now.
     turn: watch::Sender<u32>,
 }
@@ -27,13 +56,13 @@ struct File {
 }
 
 impl File {
-    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+    async fn write(&mut self, bytes: Bytes, meter: &Meter) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
         self.digest.update(&bytes);
         self.bytes += bytes.len() as u64;
-        self.staged.write(bytes).await
+        meter.waited(self.staged.write(bytes)).await
     }
 }
 
@@ -43,11 +72,12 @@ impl Assembler {
         mut encoder: Box<dyn FileEncoder>,
         staged: Box<dyn StagedFile>,
         first: u32,
+        meter: Meter,
     ) -> Result<Self> {
         let head = encoder.start()?;
         let mut file = File { encoder, staged, digest: ByteDigest::new(), bytes: 0, finished: false };
-        file.write(head).await?;
-        Ok(Assembler { file: Mutex::new(file), turn: watch::Sender::new(first) })
+        file.write(head, &meter).await?;
+        Ok(Assembler { file: Mutex::new(file), meter, turn: watch::Sender::new(first) })
     }
 
     /// A new fragment encoder for a lane.
@@ -57,22 +87,28 @@ impl Assembler {
 
     /// Writes a fragment of that part as soon as it is the part's turn. Returns the bytes it took in the file.
     pub(crate) async fn push(&self, part: u32, fragment: Fragment) -> Result<u64> {
-        self.await_turn(part).await?;
-        let mut file = self.file.lock().await;
+        let turn = async {
+            self.await_turn(part).await?;
+            Ok::<_, dmg_connector::Error>(self.file.lock().await)
+        };
+        let mut file = self.meter.queued(turn).await?;
         let bytes = file.encoder.append(fragment)?;
         let length = bytes.len() as u64;
-        file.write(bytes).await?;
+        file.write(bytes, &self.meter).await?;
         Ok(length)
     }
 
     /// Ends a part: the next one may write.
     pub(crate) async fn end_part(&self, part: u32) -> Result<()> {
-        self.await_turn(part).await?;
+        self.meter.queued(self.await_turn(part)).await?;
         self.turn.send_replace(part + 1);
         Ok(())
     }
 
     async fn await_turn(&self, part: u32) -> Result<()> {
+        if *self.turn.borrow() >= part {
+            return Ok(());
+        }
         let mut turn = self.turn.subscribe();
         turn.wait_for(|next| *next >= part).await.map(|_| ()).map_err(|_| {
             Fault::new("SystemErrorInternal", "The file was closed while a part still wrote to it.").into()
@@ -86,7 +122,7 @@ impl Assembler {
             return Ok(());
         }
         let tail = file.encoder.finish()?;
-        file.write(tail).await?;
+        file.write(tail, &self.meter).await?;
         file.staged.seal().await?;
         file.finished = true;
         Ok(())

@@ -1,6 +1,7 @@
 //! One copy from first to last: plan, move, verify, commit, receipt. Whatever fails before the commit leaves the
 //! target as it was; a doubtful commit is resolved by reading the mark.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,18 +11,22 @@ use dmg_connector::{
     BatchLimits, Column, Committed, MarkContent, MarkState, Result, Session, Sink, SinkPlan, SinkRequest, Source, Sums,
     schema,
 };
-use dmg_protocol::job::{CopyJob, Drift};
+use dmg_protocol::job::{CopyJob, Drift, FormatSpec};
 use dmg_protocol::worker::{OUTCOME, OUTCOME_UNKNOWN, Progress};
 use dmg_protocol::{
-    Attempt, Bottleneck, Digest, Fault, Plan, Receipt, ReceiptColumn, Retry, Secrets, SideReport, StageTime,
+    Attempt, Bottleneck, Digest, Fault, Plan, Receipt, ReceiptColumn, Retry, Secrets, SideReport, Skipped, StageTime,
     VerifyLevel,
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::bottleneck::{self, Spent};
 use crate::lanes::{Counters, Moved, Work};
 use crate::open::{self, Stores};
-use crate::planner::{Planned, plan_columns};
-use crate::{lanes, proof};
+use crate::planner::{Planned, Wishes, plan_declared};
+use crate::redirect::Redirect;
+use crate::throttle::Throttle;
+use crate::tolerate::Tolerate;
+use crate::{added, lanes, proof};
 
 /// Lanes when the author names no number.
 const LANES: usize = 2;
@@ -100,6 +105,9 @@ struct Ready {
     columns: Vec<Planned>,
     hashed: Vec<Column>,
     plan: Plan,
+    tolerate: Option<Arc<Tolerate>>,
+    /// Whether the target takes no NULL in a column; only where rows may be left out for it.
+    required: Vec<bool>,
 }
 
 impl Run {
@@ -125,7 +133,8 @@ impl Run {
 
     fn limits(&self) -> BatchLimits {
         let budget = self.budget();
-        BatchLimits { rows: BATCH_ROWS, bytes: (budget / 32).max(1024 * 1024), value_bytes: budget / 4 }
+        let rows = Throttle::batch_rows(&self.request.job.options, BATCH_ROWS);
+        BatchLimits { rows, bytes: (budget / 32).max(1024 * 1024), value_bytes: budget / 4 }
     }
 
     async fn work(
@@ -143,7 +152,9 @@ impl Run {
         };
         let ready = match planned? {
             Planning::Ready(ready) => ready,
-            Planning::AlreadyCommitted { sink, committed } => return Ok(self.found(sink.as_ref(), committed)),
+            Planning::AlreadyCommitted { sink, committed, redirect } => {
+                return self.found(sink.as_ref(), committed, redirect.as_ref()).await;
+            }
         };
         dmg_ambient::failpoint!("engine.plan.made", dmg_connector::cut());
         observer.planned(&ready.plan).await?;
@@ -165,8 +176,12 @@ impl Run {
         if let Err(error) = &result {
             // Nothing was committed, or the mark will tell; either way the staging place is of no use any more.
             let doubtful = committing && error.outcome_unknown;
-            if !doubtful && let Err(abort) = ready.sink.abort().await {
-                tracing::info!(fault = %abort.fault.code, "staging left behind; the next attempt removes it");
+            let redirect = ready.tolerate.as_ref().and_then(|tolerate| tolerate.redirect());
+            if let Some(redirect) = redirect {
+                left_behind(redirect.abort().await);
+            }
+            if !doubtful {
+                left_behind(ready.sink.abort().await);
             }
         }
         result
@@ -200,14 +215,26 @@ impl Run {
         let mut sink = open::sink(stores, &job.sink, secrets, session.clone(), request, options.verify).await?;
         match sink.mark().await? {
             MarkState::None => {}
-            MarkState::Committed(committed) => return Ok(Planning::AlreadyCommitted { sink, committed }),
+            MarkState::Committed(committed) => {
+                let redirect = self.redirect(stores, session).await?;
+                return Ok(Planning::AlreadyCommitted { sink, committed, redirect });
+            }
             MarkState::Newer(epoch) => return Err(newer(epoch).into()),
         }
+        let mut redirect = self.redirect(stores, session.clone()).await?;
+        let job = &self.request.job;
         let rows_per_part = open::rows_per_part(stores, &job.sink)?;
         let secrets = &self.request.source_secrets;
-        let source = open::source(stores, &job.source, secrets, session, wanted, rows_per_part).await?;
+        let endpoint = added::readable(&job.source);
+        let source = open::source(stores, &endpoint, secrets, session, wanted, rows_per_part).await?;
+        let source = added::with(source, &options.added, &self.request.attempt)?;
         let target = sink.columns().await?;
-        let columns = plan_columns(source.columns(), target.as_deref(), &job.mapping, &options, sink.as_ref())?;
+        let columns = plan_declared(
+            source.columns(),
+            target.as_deref(),
+            &Wishes { mapping: &job.mapping, declared: &job.source.declared, options: &options },
+            sink.as_ref(),
+        )?;
         let column_plans: Vec<_> = columns.iter().map(|column| column.plan.clone()).collect();
         sink.expect(source.rows_estimate(), source.parts().len());
         let SinkPlan { shape, condition, mut notices } = sink.plan(&column_plans).await?;
@@ -237,13 +264,31 @@ impl Run {
             verify: options.verify,
             notices,
         };
-        Ok(Planning::Ready(Box::new(Ready { source: source.into(), sink: sink.into(), columns, hashed, plan })))
+        if let Some(redirect) = &mut redirect {
+            let ragged = matches!(&job.source.format, Some(FormatSpec::Text(_)));
+            redirect.plan(source.columns(), ragged);
+        }
+        let required = if options.tolerance.is_some() { required(&columns, target.as_deref()) } else { Vec::new() };
+        let tolerate = options.tolerance.map(|limits| Arc::new(Tolerate::new(limits, redirect)));
+        let (source, sink) = (source.into(), sink.into());
+        Ok(Planning::Ready(Box::new(Ready { source, sink, columns, hashed, plan, tolerate, required })))
+    }
+
+    /// The redirect file of this run, where the author asked for one.
+    async fn redirect(&self, stores: &dyn Stores, session: Session) -> Result<Option<Redirect>> {
+        let request = &self.request;
+        let wanted = request.job.options.tolerance.as_ref().and_then(|tolerance| tolerance.redirect.as_ref());
+        let Some(wanted) = wanted else { return Ok(None) };
+        open::redirect(stores, wanted, &request.redirect_secrets, session, &request.attempt).await.map(Some)
     }
 
     /// Everything that can be cancelled: staging and proof.
     async fn until_commit(&mut self, ready: &Ready, observer: &dyn Observer) -> Result<(Moved, Option<Sums>)> {
         self.begins("move");
         ready.sink.begin().await?;
+        if let Some(redirect) = ready.tolerate.as_ref().and_then(|tolerate| tolerate.redirect()) {
+            redirect.begin().await?;
+        }
         dmg_ambient::failpoint!("engine.begun", dmg_connector::cut());
         let work = Arc::new(Work {
             ambient: self.ambient.clone(),
@@ -256,8 +301,18 @@ impl Run {
             lanes: ready.plan.lanes as usize,
             digest: ready.plan.verify >= VerifyLevel::Transferred,
             counters: self.counters.clone(),
+            tolerate: ready.tolerate.clone(),
+            required: ready.required.clone(),
+            throttle: Throttle::new(&self.request.job.options, self.ambient.uptime()),
         });
-        let moved = self.watched("move", ready, observer, lanes::run(work)).await?;
+        let mut moved = self.watched("move", ready, observer, lanes::run(work)).await?;
+        if let Some(tolerate) = &ready.tolerate {
+            tolerate.check_share(moved.read.rows)?;
+        }
+        // Before the proof, which reads and waits as well.
+        moved.source_waited = ready.source.traffic().waited().as_secs_f64();
+        moved.sink_waited = ready.sink.traffic().waited().as_secs_f64();
+        moved.queued = ready.sink.traffic().queued().as_secs_f64();
         dmg_ambient::failpoint!("engine.moved", dmg_connector::cut());
         ready.source.finish().await?;
         dmg_ambient::failpoint!("engine.source.finished", dmg_connector::cut());
@@ -344,6 +399,11 @@ impl Run {
             return Err(Fault::new("SystemErrorLeaseLost", message).into());
         }
         dmg_ambient::failpoint!("engine.commit.granted", dmg_connector::cut());
+        let redirected = match ready.tolerate.as_ref().and_then(|tolerate| tolerate.redirect()) {
+            Some(redirect) => redirect.commit().await?,
+            None => None,
+        };
+        dmg_ambient::failpoint!("engine.redirected", dmg_connector::cut());
         let digest = arrived.as_ref().map_or(String::new(), Sums::row_hex);
         let content = MarkContent { rows: moved.read.rows, digest };
         let committed = self.commit_surely(ready, &content).await?;
@@ -355,7 +415,13 @@ impl Run {
             self.lap("confirm");
         }
         dmg_ambient::failpoint!("engine.report");
-        Ok(self.receipt(ready, moved, arrived, &committed))
+        let mut receipt = self.receipt(ready, moved, arrived, &committed);
+        if let Some(tolerate) = &ready.tolerate {
+            let skipped = tolerate.report(redirected.as_ref());
+            receipt.read.rows += skipped.rows;
+            receipt.skipped = Some(skipped);
+        }
+        Ok(receipt)
     }
 
     /// Commits, and on any doubt reads the mark before anything else.
@@ -413,7 +479,6 @@ impl Run {
         let report = |sums: &Sums| -> Option<Digest> {
             (plan.verify >= VerifyLevel::Transferred).then(|| sums.report(&ready.hashed))
         };
-        let move_seconds = self.stages.iter().find(|stage| stage.stage == "move").map_or(0.0, |stage| stage.seconds);
         let (from, to) = (ready.source.traffic(), ready.sink.traffic());
         Receipt {
             version: 1,
@@ -459,19 +524,47 @@ impl Run {
             restarted: self.request.restarted.clone(),
             skipped: None,
             stages: self.stages.clone(),
-            bottleneck: Bottleneck {
-                read_seconds: moved.read_seconds,
-                convert_seconds: moved.convert_seconds,
-                write_seconds: moved.write_seconds,
-                parallel_share: if move_seconds > 0.0 { self.counters.parallel_seconds() / move_seconds } else { 0.0 },
-                ..Bottleneck::default()
-            },
+            bottleneck: self.bottleneck(plan, moved),
             notices: plan.notices.clone(),
         }
     }
 
+    fn bottleneck(&self, plan: &Plan, moved: &Moved) -> Bottleneck {
+        let seconds = |stage: &str| self.stages.iter().find(|it| it.stage == stage).map_or(0.0, |it| it.seconds);
+        let spent = Spent {
+            reading: moved.read_seconds,
+            source_waited: moved.source_waited,
+            converting: moved.convert_seconds,
+            writing: moved.write_seconds,
+            sink_waited: moved.sink_waited,
+            queued: moved.queued,
+            throttled: moved.throttled_seconds,
+            commit: seconds("commit"),
+            lanes: plan.lanes,
+        };
+        let moving = seconds("move");
+        bottleneck::report(&spent, if moving > 0.0 { self.counters.parallel_seconds() / moving } else { 0.0 })
+    }
+
     /// An earlier attempt of this run committed; its mark is all that is left to tell of it.
-    fn found(&mut self, sink: &dyn Sink, committed: Committed) -> Receipt {
+    async fn found(
+        &mut self,
+        sink: &dyn Sink,
+        committed: Committed,
+        redirect: Option<&Redirect>,
+    ) -> Result<Receipt> {
+        // The redirect file was committed before the target, so it tells what was left out.
+        let mark = match redirect {
+            Some(redirect) => redirect.mark().await?,
+            None => None,
+        };
+        let tolerant = self.request.job.options.tolerance.is_some();
+        let skipped = mark.zip(redirect).map(|(mark, redirect)| Skipped {
+            rows: mark.rows,
+            redirect: Some(redirect.label()),
+            digest: Some(mark.digest),
+            by_code: BTreeMap::new(),
+        });
         self.lap("plan");
         let digest = |rows| {
             (!committed.digest.is_empty()).then(|| Digest {
@@ -483,7 +576,18 @@ impl Run {
         };
         let side = || SideReport { rows: committed.rows, digest: digest(committed.rows), ..SideReport::default() };
         let options = &self.request.job.options;
-        Receipt {
+        let mut notices = vec![format!(
+            "Epoch {} had already committed before it was lost; its mark in the target tells rows and digest.",
+            committed.epoch
+        )];
+        if tolerant && redirect.is_none() {
+            notices.push("How many rows that attempt left out is not known: there is no redirect file.".to_owned());
+        }
+        let read = SideReport {
+            rows: committed.rows + skipped.as_ref().map_or(0, |skipped| skipped.rows),
+            ..side()
+        };
+        Ok(Receipt {
             version: 1,
             attempt: Attempt { epoch: committed.epoch, ..self.request.attempt.clone() },
             parties: self.request.job.parties.clone(),
@@ -493,7 +597,7 @@ impl Run {
             started: self.started.clone(),
             ended: self.ambient.rfc3339(),
             columns: Vec::new(),
-            read: side(),
+            read,
             written: side(),
             verify: options.verify,
             evidence: "mark".to_owned(),
@@ -502,20 +606,29 @@ impl Run {
             mark: committed.mark.clone(),
             found_committed: true,
             restarted: None,
-            skipped: None,
+            skipped,
             stages: self.stages.clone(),
             bottleneck: Bottleneck::default(),
-            notices: vec![format!(
-                "Epoch {} had already committed before it was lost; its mark in the target tells rows and digest.",
-                committed.epoch
-            )],
-        }
+            notices,
+        })
     }
+}
+
+/// Whether the target takes no NULL in a planned column.
+fn required(columns: &[Planned], target: Option<&[Column]>) -> Vec<bool> {
+    let find = |name: &str| target.and_then(|target| target.iter().find(|column| column.name == name));
+    columns.iter().map(|column| find(&column.plan.sink).is_some_and(|target| !target.nullable)).collect()
 }
 
 enum Planning {
     Ready(Box<Ready>),
-    AlreadyCommitted { sink: Box<dyn Sink>, committed: Committed },
+    AlreadyCommitted { sink: Box<dyn Sink>, committed: Committed, redirect: Option<Redirect> },
+}
+
+fn left_behind(abort: Result<()>) {
+    if let Err(error) = abort {
+        tracing::info!(fault = %error.fault.code, "staging left behind; the next attempt removes it");
+    }
 }
 
 fn program() -> String {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
+use dmg_ambient::Ambient;
 use dmg_connector::{
     ByteStore, Column, Committed, Condition, Digester, Format, FragmentEncoder, Holding, MarkContent, MarkState,
     PartReport, PartWriter, Result, Sink, SinkPlan, SinkRequest, Source, Traffic, published_seed,
@@ -14,7 +15,7 @@ use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, Fault, VerifyLevel, WriteMode};
 use tokio::sync::Mutex;
 
-use crate::assemble::Assembler;
+use crate::assemble::{Assembler, Meter};
 use crate::file_source::{FileSource, join};
 
 pub(crate) struct FileSink {
@@ -25,6 +26,7 @@ pub(crate) struct FileSink {
     file: Option<String>,
     verify: VerifyLevel,
     columns: Vec<Column>,
+    meter: Meter,
     /// The files being written, by path; one only where a file name was given.
     open: Mutex<BTreeMap<String, Arc<Assembler>>>,
 }
@@ -35,6 +37,7 @@ impl FileSink {
         format: Arc<dyn Format>,
         request: SinkRequest,
         verify: VerifyLevel,
+        ambient: Ambient,
     ) -> Result<Self> {
         let StoreObject::Files { folder, file, .. } = &request.object else {
             let message = format!("{} takes files, not tables.", store.label());
@@ -49,7 +52,9 @@ impl FileSink {
             return Err(Fault::new("UserErrorSettings", message).into());
         }
         let (folder, file) = (folder.trim_matches('/').to_owned(), file.clone());
-        Ok(FileSink { store, format, request, folder, file, verify, columns: Vec::new(), open: Mutex::default() })
+        let meter = Meter { ambient, traffic: store.traffic() };
+        let (columns, open) = (Vec::new(), Mutex::default());
+        Ok(FileSink { store, format, request, folder, file, verify, columns, meter, open })
     }
 
     /// The file a part goes into. Names follow from run and part, not from the epoch, so that a later attempt
@@ -88,7 +93,8 @@ impl FileSink {
         };
         let staged = self.store.stage(&path, &self.request.attempt, condition, budget).await?;
         let first = if self.file.is_some() { 0 } else { part };
-        let assembler = Arc::new(Assembler::start(self.format.encoder(&self.columns)?, staged, first).await?);
+        let encoder = self.format.encoder(&self.columns)?;
+        let assembler = Arc::new(Assembler::start(encoder, staged, first, self.meter.clone()).await?);
         open.insert(path, assembler.clone());
         Ok(assembler)
     }

@@ -1,14 +1,21 @@
 //! Files as a source: a byte store joined with a format. The listing is frozen when the source opens; a file that
 //! changes afterwards stops the copy.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use dmg_ambient::Ambient;
 use dmg_connector::{
-    BatchLimits, BatchStream, ByteStore, Column, FileEntry, FileShape, Format, RangeReader, Result, Source, Traffic,
+    BatchLimits, BatchStream, ByteStore, Column, FileEntry, FileShape, Format, RangeReader, Rejects, Result, Source,
+    Traffic,
 };
 use dmg_protocol::job::{DeclaredColumn, StoreObject};
 use dmg_protocol::{Fault, PartPlan};
+
+use crate::added;
+use crate::assemble::Meter;
 
 pub(crate) struct FileSource {
     label: String,
@@ -23,6 +30,8 @@ pub(crate) struct FileSource {
 
 struct OpenFile {
     entry: Option<FileEntry>,
+    /// Its path below the folder that was named, for columns that tell it.
+    shown: Option<String>,
     reader: Arc<dyn RangeReader>,
     shape: FileShape,
 }
@@ -40,6 +49,7 @@ impl FileSource {
         format: Arc<dyn Format>,
         object: &StoreObject,
         declared: &[DeclaredColumn],
+        ambient: Ambient,
     ) -> Result<Self> {
         let StoreObject::Files { folder, file, recursive } = object else {
             let message = format!("{} has files, not tables.", store.label());
@@ -64,10 +74,14 @@ impl FileSource {
             (None, count) => format!("{}, {count} files of {folder}", store.label()),
         };
         let mut files = Vec::with_capacity(entries.len());
+        let meter = Meter { ambient, traffic: store.traffic() };
         for entry in entries {
-            let reader = store.open(&entry).await?;
+            let reader: Arc<dyn RangeReader> =
+                Arc::new(Metered { inner: store.open(&entry).await?, meter: meter.clone() });
             let shape = format.inspect(reader.clone(), declared).await?;
-            files.push(OpenFile { entry: Some(entry), reader, shape });
+            let shown = entry.path.strip_prefix(folder.trim_matches('/')).unwrap_or(&entry.path);
+            let shown = shown.trim_start_matches('/').to_owned();
+            files.push(OpenFile { entry: Some(entry), shown: Some(shown), reader, shape });
         }
         let traffic = store.traffic();
         Self::of(label, Some(store), format, files, traffic)
@@ -87,7 +101,7 @@ impl FileSource {
         let mut files = Vec::with_capacity(readers.len());
         for reader in readers {
             let shape = format.inspect(reader.clone(), &declared).await?;
-            files.push(OpenFile { entry: None, reader, shape });
+            files.push(OpenFile { entry: None, shown: None, reader, shape });
         }
         Self::of(label, None, format, files, Arc::default())
     }
@@ -123,13 +137,83 @@ impl FileSource {
             for part in &file.shape.parts {
                 parts.push(PartPlan {
                     index: parts.len() as u32,
-                    label: format!("{}, {}", file.reader.label(), part.label),
-                    spec: serde_json::json!({ "file": number, "part": part.index }),
+                    label: match file.reader.label() {
+                        // A format that knows no pieces calls its one part what the file is called.
+                        name if name == part.label => name,
+                        name => format!("{name}, {}", part.label),
+                    },
+                    spec: spec(number, file, part),
                 });
             }
         }
         Ok(FileSource { label, store, format, files, columns, parts, traffic })
     }
+
+    async fn rows(
+        &self,
+        part: &PartPlan,
+        limits: BatchLimits,
+        rejects: Option<Arc<Rejects>>,
+    ) -> Result<BatchStream> {
+        let number = |name: &str| part.spec.get(name).and_then(serde_json::Value::as_u64).map(|n| n as usize);
+        let file = number("file").and_then(|index| self.files.get(index));
+        let inner = file.zip(number("part")).and_then(|(file, index)| file.shape.parts.get(index));
+        let (Some(file), Some(inner)) = (file, inner) else {
+            let message = format!("The plan names a part that the files do not have: {}.", part.label);
+            return Err(Fault::new("SystemErrorInternal", message).into());
+        };
+        let reader = file.reader.clone();
+        let stream = match rejects {
+            None => self.format.read(reader, &file.shape, inner, limits).await?,
+            Some(rejects) => self.format.read_tolerant(reader, &file.shape, inner, limits, rejects).await?,
+        };
+        if self.files.len() == 1 {
+            return Ok(stream);
+        }
+        // Files may differ in nullability; batches must not.
+        let schema = dmg_connector::schema(&self.columns);
+        Ok(Box::pin(futures::StreamExt::map(stream, move |batch| {
+            batch.and_then(|batch| {
+                arrow_array::RecordBatch::try_new(schema.clone(), batch.columns().to_vec()).map_err(|error| {
+                    let message = "Two files of one folder disagree about their columns.";
+                    dmg_connector::Error::caused(Fault::new("UserErrorSchemaMismatch", message), error)
+                })
+            })
+        })))
+    }
+}
+
+/// A reader whose time counts as waiting for the store.
+struct Metered {
+    inner: Arc<dyn RangeReader>,
+    meter: Meter,
+}
+
+#[async_trait]
+impl RangeReader for Metered {
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+
+    async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        self.meter.waited(self.inner.read(range)).await
+    }
+
+    fn label(&self) -> String {
+        self.inner.label()
+    }
+}
+
+/// A part as the plan keeps it; path and rows before it only for columns that tell them.
+fn spec(number: usize, file: &OpenFile, part: &PartPlan) -> serde_json::Value {
+    let mut spec = serde_json::json!({ "file": number, "part": part.index });
+    if let Some(shown) = &file.shown {
+        spec[added::PATH] = shown.as_str().into();
+    }
+    if let Some(first) = part.spec.get("firstRow") {
+        spec[added::ROWS_BEFORE] = first.clone();
+    }
+    spec
 }
 
 #[async_trait]
@@ -155,27 +239,11 @@ impl Source for FileSource {
     }
 
     async fn read(&self, part: &PartPlan, limits: BatchLimits) -> Result<BatchStream> {
-        let number = |name: &str| part.spec.get(name).and_then(serde_json::Value::as_u64).map(|n| n as usize);
-        let file = number("file").and_then(|index| self.files.get(index));
-        let inner = file.zip(number("part")).and_then(|(file, index)| file.shape.parts.get(index));
-        let (Some(file), Some(inner)) = (file, inner) else {
-            let message = format!("The plan names a part that the files do not have: {}.", part.label);
-            return Err(Fault::new("SystemErrorInternal", message).into());
-        };
-        if self.files.len() == 1 {
-            return self.format.read(file.reader.clone(), &file.shape, inner, limits).await;
-        }
-        // Files may differ in nullability; batches must not.
-        let schema = dmg_connector::schema(&self.columns);
-        let stream = self.format.read(file.reader.clone(), &file.shape, inner, limits).await?;
-        Ok(Box::pin(futures::StreamExt::map(stream, move |batch| {
-            batch.and_then(|batch| {
-                arrow_array::RecordBatch::try_new(schema.clone(), batch.columns().to_vec()).map_err(|error| {
-                    let message = "Two files of one folder disagree about their columns.";
-                    dmg_connector::Error::caused(Fault::new("UserErrorSchemaMismatch", message), error)
-                })
-            })
-        })))
+        self.rows(part, limits, None).await
+    }
+
+    async fn read_tolerant(&self, part: &PartPlan, limits: BatchLimits, rejects: Arc<Rejects>) -> Result<BatchStream> {
+        self.rows(part, limits, Some(rejects)).await
     }
 
     fn traffic(&self) -> Arc<Traffic> {

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;
 use dmg_ambient::{Ambient, TaskGroup};
-use dmg_connector::{BatchLimits, Digester, Error, PartReport, PartWriter, Result, Sink, Source, Sums, published_seed};
+use dmg_connector::{
+    BatchLimits, Digester, Error, PartReport, PartWriter, Reject, Rejects, Result, Sink, Source, Sums, published_seed,
+};
 use dmg_protocol::{Fault, PartPlan};
 use futures::StreamExt;
 
 use crate::planner::Planned;
+use crate::throttle::Throttle;
+use crate::tolerate::{self, Tolerate};
 
 /// What a lane needs to know.
 pub(crate) struct Work {
@@ -27,6 +31,11 @@ pub(crate) struct Work {
     pub(crate) lanes: usize,
     pub(crate) digest: bool,
     pub(crate) counters: Arc<Counters>,
+    /// Rows that do not fit are left out; absent: the first one stops the copy.
+    pub(crate) tolerate: Option<Arc<Tolerate>>,
+    /// For tolerance: whether the target takes no NULL in a column.
+    pub(crate) required: Vec<bool>,
+    pub(crate) throttle: Option<Throttle>,
 }
 
 /// Numbers everybody may look at while the copy runs.
@@ -71,6 +80,12 @@ pub(crate) struct Moved {
     pub(crate) read_seconds: f64,
     pub(crate) convert_seconds: f64,
     pub(crate) write_seconds: f64,
+    /// Waited by the author's own limit.
+    pub(crate) throttled_seconds: f64,
+    /// Seconds the stores let the lanes wait, and the lanes each other, as far as they are counted.
+    pub(crate) source_waited: f64,
+    pub(crate) sink_waited: f64,
+    pub(crate) queued: f64,
 }
 
 impl Moved {
@@ -84,6 +99,7 @@ impl Moved {
         self.read_seconds += other.read_seconds;
         self.convert_seconds += other.convert_seconds;
         self.write_seconds += other.write_seconds;
+        self.throttled_seconds += other.throttled_seconds;
     }
 
     fn add_part(&mut self, report: PartReport) {
@@ -166,19 +182,37 @@ impl<'a> Lane<'a> {
             *total += (now - clock).as_secs_f64();
             clock = now;
         };
-        let mut batches = work.source.read(part, work.limits).await?;
-        let mut rows_before = 0_u64;
+        let rejects = work.tolerate.as_ref().map(|_| Arc::new(Rejects::default()));
+        let mut batches = match &rejects {
+            None => work.source.read(part, work.limits).await?,
+            Some(rejects) => work.source.read_tolerant(part, work.limits, rejects.clone()).await?,
+        };
+        // Rows of the part so far, those left out included.
+        let mut seen = 0_u64;
         while let Some(batch) = batches.next().await {
             let batch = batch?;
             dmg_ambient::failpoint!("lane.batch", dmg_connector::cut());
             lap(&mut self.moved.read_seconds);
             let rows = batch.num_rows() as u64;
             work.counters.rows_read.fetch_add(rows, Ordering::Relaxed);
-            let batch = convert(work, &batch, part, rows_before)?;
+            if let Some(throttle) = &work.throttle {
+                throttle.pace(&work.ambient, rows, &work.source.traffic()).await;
+                lap(&mut self.moved.throttled_seconds);
+            }
+            let before = seen;
+            seen += rows;
+            let batch = match (&work.tolerate, &rejects) {
+                (Some(tolerate), Some(rejects)) => {
+                    let left_out = rejects.take();
+                    seen += left_out.len() as u64;
+                    fitting(work, tolerate, &batch, part, before, left_out).await?
+                }
+                _ => convert(work, &batch, part, before)?,
+            };
             if dmg_ambient::planted!("drop-the-last-batch") && batch.num_rows() < work.limits.rows {
                 continue;
             }
-            if dmg_ambient::planted!("double-the-first") && rows_before == 0 {
+            if dmg_ambient::planted!("double-the-first") && before == 0 {
                 self.digester.update(&batch)?;
                 writer.write(batch.clone()).await?;
             }
@@ -186,15 +220,20 @@ impl<'a> Lane<'a> {
                 self.digester.update(&batch)?;
             }
             lap(&mut self.moved.convert_seconds);
-            writer.write(batch).await?;
+            let rows = batch.num_rows() as u64;
+            self.rows += rows;
+            if rows > 0 {
+                writer.write(batch).await?;
+            }
             work.counters.rows_written.fetch_add(rows, Ordering::Relaxed);
             lap(&mut self.moved.write_seconds);
-            rows_before += rows;
             // Decoding and encoding take long; the other tasks want a turn too.
             tokio::task::yield_now().await;
         }
-        self.rows += rows_before;
         lap(&mut self.moved.read_seconds);
+        if let Some(tolerate) = &work.tolerate {
+            tolerate.end_part(part).await?;
+        }
         Ok(())
     }
 
@@ -222,6 +261,35 @@ impl Drop for Reading<'_> {
     fn drop(&mut self) {
         self.0.counters.leave(self.0.ambient.uptime());
     }
+}
+
+/// The rows of a batch that fit, converted. Those that do not, and those the reader left out, go to the redirect.
+async fn fitting(
+    work: &Work,
+    tolerate: &Tolerate,
+    batch: &RecordBatch,
+    part: &PartPlan,
+    before: u64,
+    mut left_out: Vec<Reject>,
+) -> Result<RecordBatch> {
+    work.counters.rows_read.fetch_add(left_out.len() as u64, Ordering::Relaxed);
+    let mut required = work.columns.iter().zip(&work.required).filter(|(_, required)| **required);
+    let complete = required.all(|(planned, _)| batch.column(planned.source).null_count() == 0);
+    let converted = if complete { convert(work, batch, part, before) } else { Err(Fault::new("UserErrorValue", "A value is missing.").into()) };
+    let converted = match converted {
+        Ok(converted) => converted,
+        Err(error) if error.fault.code != "UserErrorValue" => return Err(error),
+        Err(_) => {
+            let numbers = tolerate::numbers(batch.num_rows(), before, &left_out);
+            let number = |row: usize| numbers[row];
+            let sorted = tolerate::sort(batch, work.source.columns(), &work.columns, &work.required, number)?;
+            left_out.extend(sorted.unfit);
+            left_out.sort_by_key(|reject| reject.row);
+            convert(work, &sorted.kept, part, before)?
+        }
+    };
+    tolerate.leave_out(part, left_out).await?;
+    Ok(converted)
 }
 
 fn convert(work: &Work, batch: &RecordBatch, part: &PartPlan, rows_before: u64) -> Result<RecordBatch> {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use dmg_connector::{ByteStoreConnector, Format, Result, Session, Sink, SinkRequest, Source, TableConnector};
-use dmg_protocol::job::{Endpoint, FormatSpec, StoreObject, StoreRef};
-use dmg_protocol::{Fault, Secrets, VerifyLevel};
+use dmg_protocol::job::{Endpoint, FormatSpec, Redirect as JobRedirect, StoreObject, StoreRef, TextFormat};
+use dmg_protocol::{Attempt, Fault, Secrets, VerifyLevel};
 
 use crate::file_sink::FileSink;
 use crate::file_source::FileSource;
+use crate::redirect::Redirect;
 use crate::retry::retrying;
 
 /// The stores and formats of this program; joined by the gateway.
@@ -23,7 +24,7 @@ pub trait Stores: Send + Sync {
 /// Rows a part should have when the sink does not care.
 const ROWS_PER_PART: u64 = 500_000;
 
-fn unknown(store: &str) -> Fault {
+pub(crate) fn unknown(store: &str) -> Fault {
     Fault::new("UserErrorNotSupported", format!("There is no connector for a store of type \"{store}\" yet."))
 }
 
@@ -75,7 +76,7 @@ pub(crate) async fn source(
             connector.validate(&store.settings)?;
             let bytes = connector.open(&store.settings, secrets, session.clone()).await?;
             let format = format_of(stores, endpoint)?;
-            let source = FileSource::open(bytes, format, &endpoint.object, &endpoint.declared).await?;
+            let source = FileSource::open(bytes, format, &endpoint.object, &endpoint.declared, ambient.clone()).await?;
             Ok(Box::new(source) as Box<dyn Source>)
         } else {
             Err(unknown(&store.store).into())
@@ -107,10 +108,34 @@ pub(crate) async fn sink(
             }
             let bytes = connector.open(&store.settings, secrets, session.clone()).await?;
             let format = format_of(stores, endpoint)?;
-            Ok(Box::new(FileSink::new(bytes, format, request.clone(), verify)?) as Box<dyn Sink>)
+            Ok(Box::new(FileSink::new(bytes, format, request.clone(), verify, ambient.clone())?) as Box<dyn Sink>)
         } else {
             Err(unknown(&store.store).into())
         }
+    })
+    .await
+}
+
+/// Opens the store that rows left out are written to.
+pub(crate) async fn redirect(
+    stores: &dyn Stores,
+    redirect: &JobRedirect,
+    secrets: &Secrets,
+    session: Session,
+    attempt: &Attempt,
+) -> Result<Redirect> {
+    let ambient = session.ambient.clone();
+    let store = &redirect.store;
+    retrying(&ambient, "open redirect", || async {
+        let Some(connector) = stores.files(&store.store) else {
+            let message = format!("Rows left out go into a file; a store of type \"{}\" takes none.", store.store);
+            let remedy = "Name a file system or a blob container in the redirect settings.";
+            return Err(Fault::new("UserErrorSettings", message).remedy(remedy).into());
+        };
+        connector.validate(&store.settings)?;
+        let bytes = connector.open(&store.settings, secrets, session.clone()).await?;
+        let format = stores.format(&FormatSpec::Text(TextFormat::lossless()))?;
+        Ok(Redirect::new(ambient.clone(), bytes, format, &redirect.folder, attempt.clone()))
     })
     .await
 }

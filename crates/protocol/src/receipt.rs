@@ -142,6 +142,9 @@ pub struct Skipped {
     /// Where they were written to, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<String>,
+    /// Row sum over what was written there, 32 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// Rows by fault code.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub by_code: std::collections::BTreeMap<String, u64>,
