@@ -15,7 +15,8 @@ mod types;
 mod validate;
 
 pub use bind::{
-    ActivityPolicy, BoundActivity, Condition, FactoryContext, Lookup, RunContext, bind, pipeline_parameters,
+    ActivityPolicy, BoundActivity, Condition, FactoryContext, Lookup, PARAMETER_TYPES, RunContext, bind,
+    pipeline_parameters,
 };
 pub use detect::{detect, document_name};
 pub use linked_service::{gateway_of, seal_binding, store_ref};

@@ -6,7 +6,10 @@ mod dataset;
 mod files;
 mod format;
 mod mapping;
+mod procedure;
 mod tables;
+
+pub use procedure::PARAMETER_TYPES;
 
 use dmg_protocol::Fault;
 use dmg_protocol::job::Job;
@@ -202,15 +205,19 @@ fn bind_activity(context: &Context<'_>, activity: &Value) -> BoundActivity {
     let raw = get(activity, "typeProperties").cloned().unwrap_or_default();
     let evaluated = context.evaluate(&raw);
     let inactive = inactive(activity);
+    let policy = policy(context, activity);
     let (gateway, work) = match (&evaluated, type_name.as_str()) {
         _ if inactive.is_some() => {
             (None, Err(Fault::new("UserErrorNotSupported", format!("The activity \"{name}\" is switched off."))))
         }
         (Err(fault), _) => (None, Err(fault.clone())),
         (Ok(members), "Copy") => copy::bind(context, activity, &name, members),
+        (Ok(members), "SqlServerStoredProcedure") => {
+            let timeout = policy.as_ref().ok().and_then(|policy| policy.timeout_seconds);
+            procedure::bind(context, activity, &name, members, timeout)
+        }
         (Ok(_), _) => (None, Err(not_built(&name, &type_name))),
     };
-    let policy = policy(context, activity);
     let work = match &policy {
         Ok(_) => work,
         Err(fault) => Err(fault.clone()),
@@ -231,7 +238,7 @@ fn bind_activity(context: &Context<'_>, activity: &Value) -> BoundActivity {
 fn not_built(name: &str, type_name: &str) -> Fault {
     let message =
         format!("The activity \"{name}\" is of type {type_name}, which is stored and checked but cannot run yet.");
-    Fault::new("UserErrorNotSupported", message).remedy("Use Copy activities meanwhile.")
+    Fault::new("UserErrorNotSupported", message).remedy("Use Copy and SqlServerStoredProcedure activities meanwhile.")
 }
 
 fn inactive(activity: &Value) -> Option<Condition> {

@@ -317,7 +317,7 @@ fn parameters_policies_and_order() {
     assert_eq!(
         activities[1].work.as_ref().expect_err("not built").to_string(),
         "UserErrorNotSupported: The activity \"Then\" is of type Wait, which is stored and checked but cannot run yet. \
-         Use Copy activities meanwhile."
+         Use Copy and SqlServerStoredProcedure activities meanwhile."
     );
     assert_eq!(activities[2].inactive, Some(Condition::Failed));
 
