@@ -1,10 +1,12 @@
 //! Which column goes where, as what, and with which promise. Pure: schemas and mapping in, columns out.
 
-use dmg_connector::{Column, Sink};
-use dmg_protocol::job::{ColumnMapping, CopyOptions};
-use dmg_protocol::{ColumnPlan, Fault, Verdict};
+use dmg_connector::{Column, Holding, Sink};
+use dmg_protocol::job::{ColumnMapping, CopyOptions, DeclaredColumn, Drift};
+use dmg_protocol::{ColumnPlan, Fault, Kind, Verdict};
 
-use crate::convert::{Conversion, conversion};
+use crate::convert::{Conversion, conversion, is_text};
+use crate::lossy::{Word, lossy, text_limit};
+use crate::styled::Style;
 
 /// One planned column and how to get it.
 #[derive(Debug, Clone)]
@@ -15,43 +17,52 @@ pub(crate) struct Planned {
     pub(crate) conversion: Conversion,
 }
 
+/// What the author says about columns.
+pub(crate) struct Wishes<'a> {
+    /// Which column goes where; empty means by name.
+    pub(crate) mapping: &'a [ColumnMapping],
+    /// How text of the source is to be read.
+    pub(crate) declared: &'a [DeclaredColumn],
+    /// What may be lost, and added.
+    pub(crate) options: &'a CopyOptions,
+}
+
+/// What the author says about one column.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wish<'a> {
+    kind: Option<Kind>,
+    format: Option<&'a str>,
+    culture: Option<&'a str>,
+}
+
 /// Plans all columns, in target order where the target has columns of its own, else in source order.
-pub(crate) fn plan_columns(
+pub(crate) fn plan_declared(
     source: &[Column],
     target: Option<&[Column]>,
-    mapping: &[ColumnMapping],
-    options: &CopyOptions,
+    wishes: &Wishes<'_>,
     sink: &dyn Sink,
 ) -> Result<Vec<Planned>, Fault> {
     refuse_doubles(source)?;
-    let pairs = pairs(source, target, mapping)?;
+    let pairs = pairs(source, target, wishes.mapping, wishes.options.drift)?;
     let mut planned = Vec::with_capacity(pairs.len());
     for (index, name, target_column) in pairs {
         let column = &source[index];
-        let renamed = Column { name: name.clone(), ..column.clone() };
+        let wish = wish(column, &name, wishes);
+        // A kind in between decides how the sink holds the column.
+        let between = wish.kind.filter(|kind| *kind != column.kind);
+        let renamed = Column { name: name.clone(), kind: between.unwrap_or(column.kind), ..column.clone() };
         let holding = sink.hold(&renamed, target_column);
-        let Some((conversion, promise)) = conversion(column.kind, holding.kind) else {
-            let message = format!(
-                "Column \"{}\" of type {} cannot go into column \"{name}\" of type {}.",
-                column.name, column.type_name, holding.type_name
-            );
-            return Err(Fault::new("UserErrorSchemaMismatch", message).with("column", &name));
-        };
+        let way = Way { column, name: &name, holding: &holding, wish, options: wishes.options };
+        let (conversion, promise) = way.find(between)?;
         let verdict = promise.max(holding.verdict);
-        let reason = holding.reason.or_else(|| match promise {
+        let reason = holding.reason.clone().or_else(|| match promise {
             Verdict::Exact => None,
             _ => Some(format!("{} becomes {}", column.kind, holding.kind)),
         });
-        if !options.allows(&name, verdict) {
-            let message = format!(
-                "Column \"{}\" would lose values on its way from {} to {}: {}.",
-                column.name,
-                column.type_name,
-                holding.type_name,
-                reason.as_deref().unwrap_or("the types differ")
-            );
-            return Err(Fault::new("UserErrorColumnLossy", message).with("column", &name));
+        if verdict == Verdict::Lossy && !way.may_lose(Word::Truncation) {
+            return Err(way.loses(reason.as_deref().unwrap_or("the types differ")));
         }
+        let (conversion, verdict, reason) = way.cut(conversion, verdict, reason);
         planned.push(Planned {
             plan: ColumnPlan {
                 source: column.name.clone(),
@@ -75,6 +86,127 @@ pub(crate) fn plan_columns(
     Ok(planned)
 }
 
+/// What the author says about a column: in its line of the mapping, else where the source is declared.
+fn wish<'a>(column: &Column, name: &str, wishes: &Wishes<'a>) -> Wish<'a> {
+    let alike = |text: &str| text.eq_ignore_ascii_case(name);
+    let line = wishes.mapping.iter().find(|line| alike(&line.sink) && line.source.eq_ignore_ascii_case(&column.name));
+    let declared = wishes.declared.iter().find(|declared| declared.name == column.name);
+    // A declared column without culture and format is read as its kind by the file's reader.
+    let declared = declared.filter(|declared| declared.format.is_some() || declared.culture.is_some());
+    Wish {
+        kind: line.and_then(|line| line.kind).or(declared.and_then(|declared| declared.kind)),
+        format: line
+            .and_then(|line| line.format.as_deref())
+            .or(declared.and_then(|declared| declared.format.as_deref())),
+        culture: line
+            .and_then(|line| line.culture.as_deref())
+            .or(declared.and_then(|declared| declared.culture.as_deref())),
+    }
+}
+
+/// The way of one column into its holding.
+struct Way<'a> {
+    column: &'a Column,
+    name: &'a str,
+    holding: &'a Holding,
+    wish: Wish<'a>,
+    options: &'a CopyOptions,
+}
+
+impl Way<'_> {
+    fn find(&self, between: Option<Kind>) -> Result<(Conversion, Verdict), Fault> {
+        let held = self.holding.kind;
+        let Some(between) = between else { return self.step(self.column.kind, held) };
+        let (first, promise) = self.step(self.column.kind, between)?;
+        let (second, other) = self.step(between, held)?;
+        Ok((first.then(second), promise.max(other)))
+    }
+
+    fn step(&self, from: Kind, to: Kind) -> Result<(Conversion, Verdict), Fault> {
+        if is_text(from)
+            && !is_text(to)
+            && let Some(style) = self.style(to)?
+        {
+            return Ok((Conversion::Read { to, style }, Verdict::Checked));
+        }
+        if is_text(to)
+            && !is_text(from)
+            && let Some(style) = self.style(from)?
+        {
+            let exact = !self.may_lose(Word::Truncation);
+            let verdict = if exact { Verdict::Checked } else { Verdict::Lossy };
+            return Ok((Conversion::Write { from, style, exact }, verdict));
+        }
+        let sound = conversion(from, to);
+        let losing = lossy(from, to);
+        match (sound, losing) {
+            (Some(sound), Some((way, word))) if sound.1 == Verdict::Checked && self.may_lose(word) => {
+                Ok((Conversion::Lossy(way), Verdict::Lossy))
+            }
+            (Some(sound), _) => Ok(sound),
+            (None, Some((way, word))) if self.may_lose(word) => Ok((Conversion::Lossy(way), Verdict::Lossy)),
+            (None, Some(_)) => Err(self.loses(&format!("{from} becomes {to}"))),
+            (None, None) => {
+                let message = format!(
+                    "Column \"{}\" of type {} cannot go into column \"{}\" of type {}.",
+                    self.column.name, self.column.type_name, self.name, self.holding.type_name
+                );
+                Err(Fault::new("UserErrorSchemaMismatch", message).with("column", self.name))
+            }
+        }
+    }
+
+    /// The author's culture and format for texts of a kind.
+    fn style(&self, kind: Kind) -> Result<Option<Style>, Fault> {
+        let said = &self.options.conversion;
+        let general = match kind {
+            Kind::Date => &said.date_format,
+            Kind::Timestamp => &said.timestamp_format,
+            Kind::Instant => &said.instant_format,
+            Kind::Time => &said.time_format,
+            _ => &None,
+        };
+        let culture = self.wish.culture.or(said.culture.as_deref());
+        Style::of(kind, self.wish.format.or(general.as_deref()), culture)
+            .map_err(|fault| fault.with("column", &self.column.name))
+    }
+
+    fn may_lose(&self, word: Word) -> bool {
+        let said = &self.options.conversion;
+        self.options.allows(self.name, Verdict::Lossy)
+            || match word {
+                Word::Truncation => said.allow_truncation,
+                Word::BooleanAsNumber => said.boolean_as_number,
+                Word::Name => false,
+            }
+    }
+
+    fn loses(&self, reason: &str) -> Fault {
+        let message = format!(
+            "Column \"{}\" would lose values on its way from {} to {}: {reason}.",
+            self.column.name, self.column.type_name, self.holding.type_name
+        );
+        Fault::new("UserErrorColumnLossy", message).with("column", self.name)
+    }
+
+    /// Cuts texts to the target's length, where the author allows it.
+    fn cut(
+        &self,
+        conversion: Conversion,
+        verdict: Verdict,
+        reason: Option<String>,
+    ) -> (Conversion, Verdict, Option<String>) {
+        let limited = self.holding.kind == Kind::Text && self.holding.verdict == Verdict::Checked;
+        match text_limit(&self.holding.type_name).filter(|_| limited && self.may_lose(Word::Truncation)) {
+            Some(cut) => {
+                let reason = format!("texts are cut to the length of {}", self.holding.type_name);
+                (conversion.then(Conversion::Lossy(cut)), Verdict::Lossy, Some(reason))
+            }
+            None => (conversion, verdict, reason),
+        }
+    }
+}
+
 fn refuse_doubles(columns: &[Column]) -> Result<(), Fault> {
     for (index, column) in columns.iter().enumerate() {
         if columns[..index].iter().any(|other| other.name == column.name) {
@@ -92,6 +224,7 @@ fn pairs<'a>(
     source: &[Column],
     target: Option<&'a [Column]>,
     mapping: &[ColumnMapping],
+    drift: Drift,
 ) -> Result<Vec<Pair<'a>>, Fault> {
     let find = |columns: &[Column], name: &str, side: &str| -> Result<usize, Fault> {
         position(columns, name).ok_or_else(|| {
@@ -100,6 +233,11 @@ fn pairs<'a>(
             Fault::new("UserErrorColumnMissing", message).with("column", name)
         })
     };
+    // A column the target lacks is one to add, where the author wants that.
+    let find_target = |target: &'a [Column], name: &str| match position(target, name) {
+        None if drift == Drift::Add => Ok(None),
+        _ => find(target, name, "target").map(|index| Some(&target[index])),
+    };
     let mut pairs: Vec<Pair<'a>> = Vec::new();
     if mapping.is_empty() {
         for (index, column) in source.iter().enumerate() {
@@ -107,14 +245,14 @@ fn pairs<'a>(
                 pairs.push((index, column.name.clone(), None));
                 continue;
             };
-            let found = &target[find(target, &column.name, "target")?];
-            pairs.push((index, found.name.clone(), Some(found)));
+            let found = find_target(target, &column.name)?;
+            pairs.push((index, found.map_or(&column.name, |found| &found.name).clone(), found));
         }
     }
     for line in mapping {
         let index = find(source, &line.source, "source")?;
         let found = match target {
-            Some(target) => Some(&target[find(target, &line.sink, "target")?]),
+            Some(target) => find_target(target, &line.sink)?,
             None => None,
         };
         let name = found.map_or_else(|| line.sink.clone(), |column| column.name.clone());
