@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use arrow_array::{Array, RecordBatch};
 use dmg_connector::{BatchLimits, Column, Result, Session, Source, text_form};
+use dmg_protocol::Secrets;
 use dmg_protocol::job::{
     Browse, BrowseJob, Endpoint, FormatSpec, LISTING_MAX, ListedColumn, ListedTable, Listing, PREVIEW_ROWS_MAX,
     PREVIEW_VALUE_CHARS_MAX, ParquetFormat, StoreObject, TextFormat,
 };
-use dmg_protocol::Secrets;
 use futures::StreamExt;
 
 use crate::open::{self, Stores, unknown};

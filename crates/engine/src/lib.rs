@@ -20,9 +20,9 @@ mod proof;
 mod redirect;
 mod retry;
 mod styled;
-mod verify;
 mod throttle;
 mod tolerate;
+mod verify;
 
 pub use browse::browse;
 pub use call::call;

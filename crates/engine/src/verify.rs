@@ -206,8 +206,7 @@ async fn compare(
     let budget = request.memory_mib.max(32) as usize * 1024 * 1024;
     let limit = request.limit.min(DIFFERENCES_MAX);
     let Opened { from, to, pairs } = open_both(ambient, stores, &request, rows, budget).await?;
-    let (left, right) =
-        tokio::try_join!(scan(&from, from.parts(), Buckets::new), scan(&to, to.parts(), Buckets::new))?;
+    let (left, right) = tokio::try_join!(scan(&from, from.parts(), Buckets::new), scan(&to, to.parts(), Buckets::new))?;
     let (from_sums, to_sums) = (left.0, right.0);
     let (left, right) = (Buckets::merged(left.1), Buckets::merged(right.1));
     let differing = left.differing(&right);

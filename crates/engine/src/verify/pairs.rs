@@ -346,7 +346,8 @@ mod tests {
 
     #[test]
     fn a_column_without_counterpart_is_named() {
-        let column = |name: &str, kind| Column { name: name.into(), kind, type_name: "t".into(), nullable: true, key: false };
+        let column =
+            |name: &str, kind| Column { name: name.into(), kind, type_name: "t".into(), nullable: true, key: false };
         let from = [column("id", Kind::Int32), column("a", Kind::Text)];
         let to = [column("ID", Kind::Int64), column("b", Kind::Text)];
         let fault = pairs(&from, &to, &ColumnChoice::default()).expect_err("two lonely columns");

@@ -112,8 +112,24 @@ async fn work(
                 () = cancel.cancelled() => Err(Fault::new("UserErrorCancelled", "The connection test was cancelled.")),
             }
         }
-        Job::Procedure(_) => Err(Fault::new("UserErrorNotSupported", "This version calls no stored procedures yet.")),
-        Job::Browse(_) => Err(Fault::new("UserErrorNotSupported", "This version does not browse yet.")),
+        Job::Procedure(job) => {
+            let session = Session::new(ambient, start.attempt.session_name());
+            let secrets = start.source_secrets.into_secrets();
+            dmg_engine::call(&Registry, &job.store, &secrets, session, &job.call, cancel)
+                .await
+                .map(|outcome| FromWorker::Called { outcome })
+        }
+        Job::Browse(job) => {
+            let session = Session::new(ambient, "dmg/browse");
+            let secrets = start.source_secrets.into_secrets();
+            tokio::select! {
+                result = dmg_engine::browse(&Registry, &job, &secrets, session) => {
+                    let listing = result.map_err(|error| *error.fault);
+                    listing.map(|listing| FromWorker::Browsed { listing: Box::new(listing) })
+                }
+                () = cancel.cancelled() => Err(Fault::new("UserErrorCancelled", "The look was cancelled.")),
+            }
+        }
     };
     result.unwrap_or_else(|fault| FromWorker::Failed { fault })
 }
