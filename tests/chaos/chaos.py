@@ -1,6 +1,6 @@
 """Breaks copies on purpose and judges what is left. Run it by `cargo xtask chaos`; docs/chaos.md tells more.
 
-chaos.py --program FILE --servers FOLDER [--seed N] [--kills N] [--zombies N] [--replaces N] [--foreign N] [--clocks N]
+chaos.py --program FILE --servers FOLDER [--seed N] [--kills N] [--zombies N] [--replaces N] [--foreign N] [--clocks N] [--durable N]
          [--server-kills N] [--failpoints all|N] [--nth all|N] [--network all|N] [--stack N] [--bugs all|N|NAME]
          [--minutes M] [--targets NAME,...] [--only KIND/NUMBER/TARGET] [--rows N] [--result FILE]
 """
@@ -156,15 +156,14 @@ def declared_points():
     return found
 
 
-def of_kind(world, kind, count, chosen, size=1):
-    """So many trials of a kind, in turn over the targets."""
-    if not chosen:
-        return
-    for number in range(count):
-        if world.late():
-            return
+def of_kind(world, kind, count, chosen):
+    """So many trials of a kind, in turn over the targets. A kill that came too late does not count."""
+    number = counted = 0
+    while chosen and counted < count and number < 3 * count and not world.late():
         trial = Trial(world, kind, number, chosen[number % len(chosen)], world.seed)
         world.attempt(trial, getattr(trial, kind))
+        counted += trial.notes.get("met", True)
+        number += 1
 
 
 def reached_by(world, target):
@@ -295,7 +294,7 @@ def parsed():
     parser.add_argument("--proxy")
     parser.add_argument("--servers", required=True)
     parser.add_argument("--seed", type=int, default=20261121)
-    for name in ("kills", "zombies", "replaces", "foreign", "clocks", "server-kills", "stack"):
+    for name in ("kills", "zombies", "replaces", "foreign", "clocks", "durable", "server-kills", "stack"):
         parser.add_argument(f"--{name}", type=int, default=0)
     for name in ("failpoints", "nth", "network"):
         parser.add_argument(f"--{name}", type=number_or_all)
@@ -329,6 +328,7 @@ def campaign(world, arguments):
     of_kind(world, "replace", arguments.replaces, [target for target in every if target.polls])
     of_kind(world, "foreign", arguments.foreign, [target for target in every if hasattr(target, "write_foreign")])
     of_kind(world, "clock", arguments.clocks, every)
+    of_kind(world, "durable", arguments.durable, [target for target in every if target.name.startswith("file")])
     of_kind(world, "server", arguments.server_kills, [target for target in every if target.server])
     if arguments.failpoints is not None:
         failpoints(world, arguments.failpoints)

@@ -344,6 +344,35 @@ class Trial:
         self.converges(plan=worker.plan)
         return reached
 
+    def durable(self):
+        """What is said to be done is on the disk first: the hidden file before its new name, the folder before the
+        word that it is finished."""
+        self.target.prepare()
+        record = self.world.path("strace")
+        calls = "trace=write,fsync,fdatasync,renameat,renameat2,linkat"
+        worker = self.worker(before=("strace", "-f", "-y", "-qq", "-s", "64", "-o", record, "-e", calls))
+        last = self.last_word(worker)
+        if last["say"] != "finished":
+            raise Wrong("converges", f"{worker.fault or last}")
+        with open(record, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+        hidden, folder, named = False, False, False
+        for line in lines:
+            if ".part>" in line and " write(" in line:
+                hidden = False
+            elif ".part>" in line and "sync(" in line:
+                hidden = True
+            elif "rename" in line and ".part" in line and "target.parquet" in line:
+                named = True
+                if not hidden:
+                    raise Wrong("durable-before-visible", "the hidden file took the target's name before it was synced")
+            elif named and "fsync(" in line and f"{self.target.folder}>" in line:
+                folder = True
+            elif 'say\\":\\"finished' in line and not (named and folder):
+                raise Wrong("durable-before-said", "it was said to be finished before the folder was synced")
+        if not named:
+            raise Wrong("harness", "the rename was not seen")
+
     def only(self, call):
         """What narrows a system call to the files of the target."""
         if call in ("write", "pwrite64", "fsync", "fdatasync"):

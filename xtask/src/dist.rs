@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::steps;
 
@@ -10,6 +10,13 @@ use crate::steps;
 pub(crate) fn run() -> Result<()> {
     let build = ["build", "--profile", "dist", "--locked", "--package", "dmg"];
     steps::run("build", &mut steps::command(env!("CARGO"), &build))?;
+    // What tests do to the program must not be possible to what is shipped.
+    let program = fs::read(steps::root().join("target/dist/dmg"))?;
+    for word in ["DMG_FAILPOINTS", "DMG_PLANT", "DMG_CLOCK"] {
+        if program.windows(word.len()).any(|window| window == word.as_bytes()) {
+            bail!("the executable holds {word}: it was built with failpoints");
+        }
+    }
     let version = env!("CARGO_PKG_VERSION");
     let host = steps::read(&mut steps::command("rustc", &["-vV"]))?;
     let target = host.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "these commands talk to a person")]
 
 mod bench;
+mod chaos;
 mod dist;
 mod fuzz;
 mod pages;
@@ -22,6 +23,7 @@ cargo xtask tidy       check the rules of the house; --bless accepts changed cou
 cargo xtask docs       write the generated pages
 cargo xtask bench      measure against peers; writes docs/benchmarks.md
 cargo xtask fuzz       campaigns of the fuzzer; --coverage tells what is reached
+cargo xtask chaos      break copies on purpose; --seed, --kills, --bugs and more
 cargo xtask dist       build what is shipped, with its checksum";
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn act() -> Result<()> {
         Some("docs") => pages::write(),
         Some("bench") => bench::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
+        Some("chaos") => chaos::run(&rest),
         Some("dist") => dist::run(),
         _ => bail!("what is to be done?\n{USAGE}"),
     }

@@ -8,6 +8,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::{servers, steps};
 
+/// Tests may break the program at named places; the lints see it as it is shipped.
+const FAILPOINTS: &str = "dmg/failpoints";
+
 /// `cargo xtask test [FILTER...]`; a filter leaves out what does not test.
 pub(crate) fn run(filters: &[&str]) -> Result<()> {
     let cargo = env!("CARGO");
@@ -20,10 +23,11 @@ pub(crate) fn run(filters: &[&str]) -> Result<()> {
     let servers = servers::start("fsync=off")?;
     // The system tests drive the real executable. Everything is built at once: built alone, it would get other features
     // of its dependencies, and they would be compiled twice.
-    let build = ["build", "--profile", "quick", "--locked", "--workspace", "--all-targets"];
+    let build = ["build", "--profile", "quick", "--locked", "--workspace", "--all-targets", "--features", FAILPOINTS];
     steps::run("executable and tests", &mut steps::command(cargo, &build))?;
     if filters.is_empty() {
-        let doc = ["test", "--doc", "--profile", "quick", "--workspace", "--locked", "--quiet"];
+        let doc =
+            ["test", "--doc", "--profile", "quick", "--workspace", "--locked", "--quiet", "--features", FAILPOINTS];
         let mut doc = steps::command(cargo, &doc);
         steps::run("examples in comments", doc.envs(servers.environment.iter().cloned()))?;
     }
@@ -32,6 +36,7 @@ pub(crate) fn run(filters: &[&str]) -> Result<()> {
     } else {
         let mut arguments =
             vec!["test", "--profile", "quick", "--workspace", "--all-targets", "--locked", "--no-fail-fast"];
+        arguments.extend(["--features", FAILPOINTS]);
         arguments.push("--");
         arguments.extend(filters);
         let mut test = steps::command(cargo, &arguments);
@@ -48,6 +53,7 @@ fn nextest(cargo: &str, filters: &[&str], servers: &servers::Servers) -> Result<
     println!("== tests");
     let arguments = ["nextest", "run", "--cargo-profile", "quick", "--workspace", "--locked", "--no-fail-fast"];
     let mut child = steps::command(cargo, &arguments)
+        .args(["--features", FAILPOINTS])
         .args(filters)
         .envs(servers.environment.iter().cloned())
         .stderr(Stdio::piped())
