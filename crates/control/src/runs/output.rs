@@ -25,6 +25,7 @@ pub(crate) fn of_copy(proof: &Proof, job: &Job, activity: &ActivityRun, now: Mom
         Work::Probe(_) | Work::Procedure(_) | Work::Browse(_) => ("", ""),
     };
     let lanes = read.peak_connections.max(1);
+    let skipped = proof.receipt.skipped.as_ref();
     let stages: serde_json::Map<String, Value> = proof
         .receipt
         .stages
@@ -34,7 +35,7 @@ pub(crate) fn of_copy(proof: &Proof, job: &Job, activity: &ActivityRun, now: Mom
     let mut durations = stages;
     durations.insert("queuingDuration".to_owned(), json!(queued_seconds.round() as i64));
     durations.insert("transferDuration".to_owned(), json!(copy_seconds.round() as i64));
-    json!({
+    let mut output = json!({
         "dataRead": read.bytes,
         "dataWritten": written.bytes,
         "filesRead": read.files,
@@ -43,7 +44,7 @@ pub(crate) fn of_copy(proof: &Proof, job: &Job, activity: &ActivityRun, now: Mom
         "sinkPeakConnections": written.peak_connections,
         "rowsRead": read.rows,
         "rowsCopied": written.rows,
-        "rowsSkipped": 0,
+        "rowsSkipped": skipped.map_or(0, |skipped| skipped.rows),
         "copyDuration": copy_seconds.ceil() as i64,
         "throughput": throughput,
         "errors": [],
@@ -64,7 +65,11 @@ pub(crate) fn of_copy(proof: &Proof, job: &Job, activity: &ActivityRun, now: Mom
         },
         "bottleneck": bottleneck,
         "receipt": proof.signed,
-    })
+    });
+    if let Some(redirect) = skipped.and_then(|skipped| skipped.redirect.as_ref()) {
+        output["redirectRowPath"] = json!(redirect);
+    }
+    output
 }
 
 /// Output of a stored procedure that ended well: the original's members, and what it gave back. Nothing proves that a

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use dmg_protocol::{Fault, NodeRecord, Receipt, Signed, Verdict, VerifyLevel};
+use dmg_protocol::{Fault, NodeRecord, Receipt, Signed, Skipped, Verdict, VerifyLevel};
 use dmg_seal::{SigningKey, open_signed};
 
 /// Kind of a signed receipt.
@@ -120,7 +120,10 @@ pub(crate) fn verify(signed: &Signed, trust: Option<&Path>) -> Result<VerdictOfR
                 && read.row_sum == written.row_sum
                 && read.columns == written.columns
         }
-        _ => receipt.verify == VerifyLevel::Counts && receipt.read.rows == receipt.written.rows,
+        _ => {
+            let skipped = receipt.skipped.as_ref().map_or(0, |skipped| skipped.rows);
+            receipt.verify == VerifyLevel::Counts && receipt.read.rows == receipt.written.rows + skipped
+        }
     };
     let evidence = receipt.evidence.clone();
     Ok(VerdictOfReceipt { signer, node, service, trusted, proven, evidence, rows: receipt.written.rows })
@@ -207,6 +210,14 @@ pub(crate) fn print_receipt(receipt: &Receipt) {
     }
 }
 
+/// How many rows were left out, why, and where they are.
+fn skipped_words(skipped: &Skipped) -> String {
+    let codes: Vec<_> = skipped.by_code.iter().map(|(code, rows)| format!("{} {code}", thousands(*rows))).collect();
+    let codes = if codes.is_empty() { String::new() } else { format!(" ({})", codes.join(", ")) };
+    let place = skipped.redirect.as_ref().map_or(String::new(), |place| format!(", in {place}"));
+    format!("{} rows{codes}{place}", thousands(skipped.rows))
+}
+
 /// The lines of [`print_receipt`].
 pub(crate) fn receipt_lines(receipt: &Receipt) -> Vec<String> {
     let mut lines = Vec::new();
@@ -223,6 +234,9 @@ pub(crate) fn receipt_lines(receipt: &Receipt) -> Vec<String> {
         bytes(receipt.written.bytes),
         thousands(rate as u64)
     ));
+    if let Some(skipped) = &receipt.skipped {
+        lines.push(format!("skipped  {}", skipped_words(skipped)));
+    }
     let count = |verdict| receipt.columns.iter().filter(|column| column.verdict == verdict).count();
     let verdicts: Vec<_> = [Verdict::Exact, Verdict::Widened, Verdict::Checked, Verdict::Lossy]
         .into_iter()
@@ -236,6 +250,10 @@ pub(crate) fn receipt_lines(receipt: &Receipt) -> Vec<String> {
     lines.push(format!("proof    {}", proof_words(receipt)));
     let stages: Vec<_> = receipt.stages.iter().map(|stage| format!("{} {:.2} s", stage.stage, stage.seconds)).collect();
     lines.push(format!("stages   {}", stages.join(", ")));
+    let bottleneck = &receipt.bottleneck;
+    if !bottleneck.verdict.is_empty() {
+        lines.push(format!("limit    {} at the {} took the most time", bottleneck.verdict, bottleneck.side));
+    }
     lines.extend(receipt.notices.iter().map(|notice| format!("note     {notice}")));
     lines
 }
