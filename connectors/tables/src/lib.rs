@@ -3,12 +3,13 @@
 
 mod postgres;
 mod settings;
+mod sql_server;
 mod sqlite;
 
 use dmg_connector::TableConnector;
 
 /// All table stores. A new one is a folder and a line here.
-pub const STORES: &[&dyn TableConnector] = &[&postgres::Postgres, &sqlite::Sqlite];
+pub const STORES: &[&dyn TableConnector] = &[&postgres::Postgres, &sql_server::SqlServer, &sqlite::Sqlite];
 
 /// The store of that connector name.
 pub fn store(name: &str) -> Option<&'static dyn TableConnector> {

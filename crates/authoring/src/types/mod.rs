@@ -29,6 +29,9 @@ const SERVED: &[(Dialect, &str, &str)] = &[
     (Dialect::V1, "AzureStorageSas", "azblob"),
     (Dialect::V1, "OnPremisesFileServer", "file"),
     (Dialect::V1, "Sqlite", "sqlite"),
+    (Dialect::V1, "OnPremisesSqlServer", "sqlserver"),
+    (Dialect::V1, "AzureSqlDatabase", "sqlserver"),
+    (Dialect::V1, "AzureSqlDW", "sqlserver"),
     (Dialect::V2, "PostgreSql", "postgres"),
     (Dialect::V2, "PostgreSqlV2", "postgres"),
     (Dialect::V2, "AzurePostgreSql", "postgres"),
@@ -36,6 +39,11 @@ const SERVED: &[(Dialect, &str, &str)] = &[
     (Dialect::V2, "AzureStorage", "azblob"),
     (Dialect::V2, "FileServer", "file"),
     (Dialect::V2, "Sqlite", "sqlite"),
+    (Dialect::V2, "SqlServer", "sqlserver"),
+    (Dialect::V2, "AzureSqlDatabase", "sqlserver"),
+    (Dialect::V2, "AzureSqlMI", "sqlserver"),
+    (Dialect::V2, "AzureSqlDW", "sqlserver"),
+    (Dialect::V2, "AmazonRdsForSqlServer", "sqlserver"),
 ];
 
 /// A type name and the members of `typeProperties` it must have; `a|b` means one of them.

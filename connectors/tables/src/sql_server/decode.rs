@@ -1,0 +1,408 @@
+//! Rows of cells into Arrow columns. It knows no sockets and no driver; a cell that does not fit its column is an
+//! error that names row and column, never a panic and never a guess.
+
+use std::sync::Arc;
+
+use arrow_array::builder::BooleanBufferBuilder;
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
+    TimestampMicrosecondType, UInt8Type,
+};
+use arrow_array::{
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, RecordBatch,
+    RecordBatchOptions, StringArray,
+};
+use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::SchemaRef;
+use dmg_connector::{BatchLimits, Column, Error, Result, data_type, schema};
+use dmg_protocol::{Fault, Kind};
+
+use super::cell::{self, Cell, DAY, DAYS_1900_TO_1970, DAYS_TO_1970};
+use super::moment;
+use super::types::Form;
+use super::variant;
+
+/// Batches never hold more, whatever is asked: offsets are 32 bits wide.
+const BATCH_BYTES_MAX: usize = 1 << 30;
+
+/// Why a cell is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// It is no value of the column's type.
+    Damaged,
+    /// More digits, or finer, than planned.
+    Digits,
+    /// Money that a driver could only give as a floating number.
+    Money,
+    /// A value above the limit.
+    TooLarge,
+}
+
+/// Collects rows into batches.
+pub(super) struct Decoder {
+    columns: Vec<Column>,
+    cells: Vec<Cells>,
+    schema: SchemaRef,
+    limits: BatchLimits,
+    /// For messages: which part.
+    label: String,
+    rows: usize,
+    bytes: usize,
+    rows_before: u64,
+}
+
+impl Decoder {
+    /// A decoder for columns in those forms.
+    pub(super) fn new(columns: &[Column], forms: &[Form], limits: BatchLimits, label: &str) -> Self {
+        let capacity = limits.rows.min(1 << 14);
+        Decoder {
+            columns: columns.to_vec(),
+            cells: forms.iter().map(|form| Cells::new(*form, capacity)).collect(),
+            schema: schema(columns),
+            limits: BatchLimits { bytes: limits.bytes.min(BATCH_BYTES_MAX), ..limits },
+            label: label.to_owned(),
+            rows: 0,
+            bytes: 0,
+            rows_before: 0,
+        }
+    }
+
+    /// Whether the batch should be taken.
+    #[inline]
+    pub(super) fn full(&self) -> bool {
+        self.rows >= self.limits.rows || self.bytes >= self.limits.bytes
+    }
+
+    /// Whether there is nothing to take.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Adds a row. Gives its bytes as the store counts them.
+    #[inline]
+    pub(super) fn row<'a>(&mut self, cells: impl Iterator<Item = Cell<'a>>) -> Result<usize> {
+        let value_max = self.limits.value_bytes;
+        let mut count = 0;
+        let mut bytes = 0;
+        for cell in cells {
+            let Some(column) = self.cells.get_mut(count) else { return Err(self.damaged()) };
+            match column.push(cell, value_max) {
+                Ok(length) => bytes += length,
+                Err(refusal) => return Err(self.refuse(count, refusal)),
+            }
+            count += 1;
+        }
+        if count != self.cells.len() {
+            return Err(self.damaged());
+        }
+        self.rows += 1;
+        self.bytes += bytes;
+        Ok(bytes)
+    }
+
+    /// The batch so far.
+    pub(super) fn take(&mut self) -> Result<RecordBatch> {
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        self.rows_before += rows as u64;
+        let arrays: Option<Vec<ArrayRef>> =
+            self.cells.iter_mut().zip(&self.columns).map(|(cells, column)| cells.take(column.kind)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays.unwrap_or_default(), &options);
+        batch.map_err(|error| {
+            Error::caused(Fault::new("SystemErrorInternal", "Decoded columns do not fit their schema."), error)
+        })
+    }
+
+    fn row_number(&self) -> u64 {
+        self.rows_before + self.rows as u64 + 1
+    }
+
+    #[cold]
+    fn damaged(&self) -> Error {
+        let row = self.row_number();
+        let message = format!("The server sent row {row} of {} in another form than it described.", self.label);
+        Fault::new("StoreErrorAnswer", message).with("row", row).into()
+    }
+
+    #[cold]
+    fn refuse(&self, index: usize, refusal: Refusal) -> Error {
+        let Column { name, kind, type_name, .. } = &self.columns[index];
+        let row = self.row_number();
+        let (code, what) = match refusal {
+            Refusal::Damaged => return self.damaged(),
+            Refusal::Digits => ("UserErrorValue", format!("a value with more digits than {kind}")),
+            Refusal::Money => ("UserErrorValue", "an amount too large to be read exactly by a query".to_owned()),
+            Refusal::TooLarge => ("UserErrorBudgetExceeded", "a value too large for the memory budget".to_owned()),
+        };
+        let message = format!("Column \"{name}\" ({type_name}) holds {what}, in row {row} of {}.", self.label);
+        let mut fault = Fault::new(code, message).with("column", name).with("row", row);
+        if refusal == Refusal::Money {
+            fault = fault.remedy(format!("Select CAST([{name}] AS decimal(19,4)) AS [{name}] in the query."));
+        }
+        fault.into()
+    }
+}
+
+/// The values of one column so far. NULL rows are remembered by number, so that columns without NULL pay nothing.
+struct Cells {
+    values: Values,
+    rows: u32,
+    nulls: Vec<u32>,
+}
+
+enum Values {
+    Boolean(BooleanBufferBuilder),
+    UInt8(Vec<u8>),
+    Int16(Vec<i16>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Float32(Vec<f32>),
+    Float64(Vec<f64>),
+    Decimal { values: Vec<i128>, precision: u8, scale: u8 },
+    Date(Vec<i32>),
+    Micros(Vec<i64>),
+    Time(Vec<i64>),
+    Uuid(Vec<u8>),
+    Variable { offsets: Vec<i32>, bytes: Vec<u8>, form: Form },
+}
+
+impl Cells {
+    fn new(form: Form, capacity: usize) -> Self {
+        let values = match form {
+            Form::Boolean => Values::Boolean(BooleanBufferBuilder::new(capacity)),
+            Form::UInt8 => Values::UInt8(Vec::with_capacity(capacity)),
+            Form::Int16 => Values::Int16(Vec::with_capacity(capacity)),
+            Form::Int32 => Values::Int32(Vec::with_capacity(capacity)),
+            Form::Int64 => Values::Int64(Vec::with_capacity(capacity)),
+            Form::Float32 => Values::Float32(Vec::with_capacity(capacity)),
+            Form::Float64 => Values::Float64(Vec::with_capacity(capacity)),
+            Form::Decimal { precision, scale } => {
+                Values::Decimal { values: Vec::with_capacity(capacity), precision, scale }
+            }
+            Form::Date => Values::Date(Vec::with_capacity(capacity)),
+            Form::Timestamp | Form::Instant => Values::Micros(Vec::with_capacity(capacity)),
+            Form::Time => Values::Time(Vec::with_capacity(capacity)),
+            Form::Uuid => Values::Uuid(Vec::with_capacity(capacity * 16)),
+            Form::Text | Form::Bytes | Form::Moment | Form::Variant => {
+                let mut offsets = Vec::with_capacity(capacity + 1);
+                offsets.push(0);
+                Values::Variable { offsets, bytes: Vec::new(), form }
+            }
+        };
+        Cells { values, rows: 0, nulls: Vec::new() }
+    }
+
+    fn push_null(&mut self) {
+        self.nulls.push(self.rows);
+        self.rows += 1;
+        match &mut self.values {
+            Values::Boolean(bits) => bits.append(false),
+            Values::UInt8(values) => values.push(0),
+            Values::Int16(values) => values.push(0),
+            Values::Int32(values) | Values::Date(values) => values.push(0),
+            Values::Int64(values) | Values::Micros(values) | Values::Time(values) => values.push(0),
+            Values::Float32(values) => values.push(0.0),
+            Values::Float64(values) => values.push(0.0),
+            Values::Decimal { values, .. } => values.push(0),
+            Values::Uuid(bytes) => bytes.extend_from_slice(&[0; 16]),
+            Values::Variable { offsets, bytes, .. } => offsets.push(bytes.len() as i32),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, cell: Cell<'_>, value_max: usize) -> std::result::Result<usize, Refusal> {
+        if cell == Cell::Null {
+            self.push_null();
+            return Ok(1);
+        }
+        self.rows += 1;
+        match (&mut self.values, cell) {
+            (Values::Boolean(bits), Cell::Bool(value)) => bits.append(value),
+            (Values::UInt8(values), Cell::U8(value)) => values.push(value),
+            (Values::Int16(values), Cell::I16(value)) => values.push(value),
+            (Values::Int32(values), Cell::I32(value)) => values.push(value),
+            (Values::Int64(values), Cell::I64(value)) => values.push(value),
+            (Values::Float32(values), Cell::F32(value)) => values.push(value),
+            (Values::Float64(values), Cell::F64(value)) => values.push(value),
+            (Values::Decimal { values, precision, scale }, cell) => values.push(decimal(cell, *precision, *scale)?),
+            (Values::Date(values), Cell::Date(days)) => values.push((i64::from(days) - DAYS_TO_1970) as i32),
+            (Values::Micros(values), cell) => values.push(micros(cell)?),
+            (Values::Time(values), Cell::Time { ticks, scale }) => {
+                values.push(cell::in_micros(ticks, scale).ok_or(Refusal::Digits)?);
+            }
+            (Values::Uuid(bytes), Cell::Uuid(value)) => bytes.extend_from_slice(&value),
+            (Values::Variable { offsets, bytes, form }, cell) => {
+                let start = bytes.len();
+                match (*form, cell) {
+                    (Form::Text, Cell::Text(text) | Cell::Xml(text)) => {
+                        within(text.len(), value_max)?;
+                        bytes.extend_from_slice(text.as_bytes());
+                    }
+                    (Form::Bytes, Cell::Bytes(octets)) => {
+                        within(octets.len(), value_max)?;
+                        bytes.extend_from_slice(octets);
+                    }
+                    (Form::Moment, cell) => moment::write(cell, bytes).ok_or(Refusal::Damaged)?,
+                    (Form::Variant, cell) => variant::write(cell, bytes).ok_or(Refusal::Damaged)?,
+                    _ => return Err(Refusal::Damaged),
+                }
+                offsets.push(i32::try_from(bytes.len()).map_err(|_| Refusal::TooLarge)?);
+                return Ok(bytes.len() - start + 4);
+            }
+            _ => return Err(Refusal::Damaged),
+        }
+        Ok(8)
+    }
+
+    fn take_nulls(&mut self) -> Option<NullBuffer> {
+        let rows = std::mem::take(&mut self.rows) as usize;
+        if self.nulls.is_empty() {
+            return None;
+        }
+        let mut valid = BooleanBufferBuilder::new(rows);
+        valid.append_n(rows, true);
+        self.nulls.drain(..).for_each(|row| valid.set_bit(row as usize, false));
+        Some(NullBuffer::new(valid.finish()))
+    }
+
+    fn take(&mut self, kind: Kind) -> Option<ArrayRef> {
+        let nulls = self.take_nulls();
+        Some(match &mut self.values {
+            Values::Boolean(bits) => Arc::new(BooleanArray::new(bits.finish(), nulls)),
+            Values::UInt8(values) => primitive::<UInt8Type>(values, nulls, kind),
+            Values::Int16(values) => primitive::<Int16Type>(values, nulls, kind),
+            Values::Int32(values) => primitive::<Int32Type>(values, nulls, kind),
+            Values::Int64(values) => primitive::<Int64Type>(values, nulls, kind),
+            Values::Float32(values) => primitive::<Float32Type>(values, nulls, kind),
+            Values::Float64(values) => primitive::<Float64Type>(values, nulls, kind),
+            Values::Decimal { values, .. } => primitive::<Decimal128Type>(values, nulls, kind),
+            Values::Date(values) => primitive::<Date32Type>(values, nulls, kind),
+            Values::Micros(values) => primitive::<TimestampMicrosecondType>(values, nulls, kind),
+            Values::Time(values) => primitive::<Time64MicrosecondType>(values, nulls, kind),
+            Values::Uuid(bytes) => {
+                Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(renew(bytes)), nulls).ok()?)
+            }
+            Values::Variable { offsets, bytes, .. } => {
+                let full = renew(offsets);
+                offsets.push(0);
+                let offsets = OffsetBuffer::new(ScalarBuffer::from(full));
+                let bytes = Buffer::from_vec(renew(bytes));
+                if kind == Kind::Bytes {
+                    Arc::new(BinaryArray::try_new(offsets, bytes, nulls).ok()?)
+                } else {
+                    Arc::new(StringArray::try_new(offsets, bytes, nulls).ok()?)
+                }
+            }
+        })
+    }
+}
+
+fn within(length: usize, most: usize) -> std::result::Result<(), Refusal> {
+    if length > most { Err(Refusal::TooLarge) } else { Ok(()) }
+}
+
+fn decimal(cell: Cell<'_>, precision: u8, scale: u8) -> std::result::Result<i128, Refusal> {
+    let value = match cell {
+        Cell::Decimal { value, scale: own } if own == scale => value,
+        Cell::Decimal { value, scale: own } if own < scale => {
+            let factor = 10_i128.checked_pow(u32::from(scale - own)).ok_or(Refusal::Digits)?;
+            value.checked_mul(factor).ok_or(Refusal::Digits)?
+        }
+        Cell::Decimal { value, scale: own } => {
+            let factor = 10_i128.checked_pow(u32::from(own - scale)).ok_or(Refusal::Digits)?;
+            if value % factor != 0 {
+                return Err(Refusal::Digits);
+            }
+            value / factor
+        }
+        // Money in a query: below this a double holds four digits behind the point without doubt.
+        Cell::F64(value) if scale == 4 && value.abs() < 400_000_000_000.0 => (value * 10_000.0).round() as i128,
+        Cell::F64(_) => return Err(Refusal::Money),
+        _ => return Err(Refusal::Damaged),
+    };
+    let most = 10_i128.checked_pow(u32::from(precision)).unwrap_or(i128::MAX);
+    if value <= -most || value >= most { Err(Refusal::Digits) } else { Ok(value) }
+}
+
+/// Microseconds since 1970.
+#[inline]
+fn micros(cell: Cell<'_>) -> std::result::Result<i64, Refusal> {
+    let (days, micros) = match cell {
+        Cell::DateTime2 { days, ticks, scale } | Cell::Offset { days, ticks, scale, .. } => {
+            let micros = cell::in_micros(ticks, scale).ok_or(Refusal::Digits)?;
+            (i64::from(days) - DAYS_TO_1970, micros)
+        }
+        Cell::DateTime { days, ticks } => (i64::from(days) - DAYS_1900_TO_1970, cell::shown_millis(ticks) * 1000),
+        Cell::SmallDateTime { days, minutes } => (i64::from(days) - DAYS_1900_TO_1970, i64::from(minutes) * 60_000_000),
+        _ => return Err(Refusal::Damaged),
+    };
+    Ok(days * DAY + micros)
+}
+
+fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>, kind: Kind) -> ArrayRef {
+    let values = ScalarBuffer::from(renew(values));
+    Arc::new(PrimitiveArray::<T>::new(values, nulls).with_data_type(data_type(kind)))
+}
+
+/// Takes a vector and leaves an empty one of its size.
+fn renew<T>(values: &mut Vec<T>) -> Vec<T> {
+    let capacity = values.len();
+    std::mem::replace(values, Vec::with_capacity(capacity))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::cast::AsArray;
+
+    use super::*;
+
+    const LIMITS: BatchLimits = BatchLimits { rows: 10, bytes: 1 << 20, value_bytes: 5 };
+
+    fn one(kind: Kind, form: Form, cells: &[Cell<'_>]) -> Result<ArrayRef> {
+        let column = Column { name: "c".into(), kind, type_name: "t".into(), nullable: true, key: false };
+        let mut decoder = Decoder::new(&[column], &[form], LIMITS, "part 1");
+        for cell in cells {
+            decoder.row([*cell].into_iter())?;
+        }
+        Ok(decoder.take()?.column(0).clone())
+    }
+
+    #[test]
+    fn values_and_nulls() {
+        let array = one(Kind::Int32, Form::Int32, &[Cell::I32(7), Cell::Null, Cell::I32(-7)]).expect("decodes");
+        assert_eq!(array.as_primitive::<Int32Type>().iter().collect::<Vec<_>>(), [Some(7), None, Some(-7)]);
+        let array = one(Kind::Text, Form::Text, &[Cell::Text("a"), Cell::Null, Cell::Text("")]).expect("decodes");
+        assert_eq!(array.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), None, Some("")]);
+        let kind = Kind::Decimal { precision: 19, scale: 4 };
+        let cells = [Cell::Decimal { value: 15, scale: 1 }, Cell::F64(-0.0001)];
+        let array = one(kind, Form::Decimal { precision: 19, scale: 4 }, &cells).expect("decodes");
+        assert_eq!(array.as_primitive::<Decimal128Type>().values().to_vec(), [15_000, -1]);
+        let cells = [
+            Cell::DateTime { days: 0, ticks: 1 },
+            Cell::SmallDateTime { days: 25_567, minutes: 1 },
+            Cell::DateTime2 { days: 719_162, ticks: 5, scale: 1 },
+        ];
+        let array = one(Kind::Timestamp, Form::Timestamp, &cells).expect("decodes");
+        let expected = [-2_208_988_799_997_000, 60_000_000, 500_000];
+        assert_eq!(array.as_primitive::<TimestampMicrosecondType>().values().to_vec(), expected);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let decimal = Form::Decimal { precision: 5, scale: 4 };
+        let kind = Kind::Decimal { precision: 5, scale: 4 };
+        for (kind, form, cell, code) in [
+            (Kind::Int32, Form::Int32, Cell::I64(1), "StoreErrorAnswer"),
+            (Kind::Text, Form::Text, Cell::Text("longer"), "UserErrorBudgetExceeded"),
+            (kind, decimal, Cell::Decimal { value: 123_456, scale: 4 }, "UserErrorValue"),
+            (kind, decimal, Cell::Decimal { value: 1, scale: 5 }, "UserErrorValue"),
+            (kind, decimal, Cell::F64(1e15), "UserErrorValue"),
+            (Kind::Time, Form::Time, Cell::Time { ticks: 1, scale: 7 }, "UserErrorValue"),
+        ] {
+            let fault = one(kind, form, &[cell]).expect_err("is refused").fault;
+            assert_eq!(fault.code, code, "{cell:?}");
+            assert_eq!(fault.context["row"], "1");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! SQL Server, Azure SQL Database and Synapse, tables, queries and procedures, as source and sink. Special is that
+//! the server speaks only its own protocol, for which a driver is used behind one trait (`driver.rs`), and that it
+//! would round, cut or pad values in silence: every value is checked before it goes. It does not follow changes.
+
+mod call;
+mod catalog;
+mod cell;
+mod commit;
+mod connect;
+mod decode;
+mod driver;
+mod encode;
+mod errors;
+mod hold;
+mod moment;
+mod pool;
+mod publish;
+mod read;
+mod settings;
+mod tds;
+mod types;
+mod variant;
+mod write;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dmg_connector::{Column, Result, Session, Sink, SinkRequest, Source, TableConnection, TableConnector};
+use dmg_protocol::catalog::{Capability, StoreDescriptor};
+use dmg_protocol::job::{ListedTable, ProcedureCall, ProcedureOutcome, StoreObject};
+use dmg_protocol::{Fault, Secrets};
+use serde_json::{Map, Value};
+
+use settings::Server;
+
+/// What the catalog says of SQL Server.
+static DESCRIPTOR: StoreDescriptor = StoreDescriptor {
+    name: "sqlserver",
+    title: "SQL Server",
+    family: "tables",
+    v1_types: &["OnPremisesSqlServer", "AzureSqlDatabase", "AzureSqlDW"],
+    v2_types: &["SqlServer", "AzureSqlDatabase", "AzureSqlMI", "AzureSqlDW", "AmazonRdsForSqlServer"],
+    settings: settings::SETTINGS,
+    capabilities: &[
+        Capability::ReadTable,
+        Capability::ReadQuery,
+        Capability::ReadParts,
+        Capability::WriteAppend,
+        Capability::WriteOverwrite,
+        Capability::CreateTable,
+        Capability::ReadStaged,
+        Capability::ReadBack,
+        Capability::Probe,
+        Capability::WriteUpsert,
+        Capability::WriteSlice,
+        Capability::WriteProcedure,
+        Capability::CallProcedure,
+        Capability::Browse,
+    ],
+};
+
+/// The connector.
+pub(crate) struct SqlServer;
+
+#[async_trait]
+impl TableConnector for SqlServer {
+    fn descriptor(&self) -> &'static StoreDescriptor {
+        &DESCRIPTOR
+    }
+
+    fn validate(&self, settings: &Map<String, Value>) -> Result<()> {
+        let session = Session::new(dmg_ambient::Ambient::real(), "dmg/validate");
+        Server::new(settings, &Secrets::none(), session).map(drop)
+    }
+
+    async fn open(
+        &self,
+        settings: &Map<String, Value>,
+        secrets: &Secrets,
+        session: Session,
+    ) -> Result<Arc<dyn TableConnection>> {
+        let server = Server::new(settings, secrets, session)?;
+        Ok(Arc::new(Connection { server }))
+    }
+}
+
+/// A server that was named; sessions are opened as they are needed.
+struct Connection {
+    server: Arc<Server>,
+}
+
+#[async_trait]
+impl TableConnection for Connection {
+    async fn probe(&self) -> Result<String> {
+        let mut session = connect::connect(&self.server).await?;
+        let sql = "SELECT CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)), \
+             CAST(SERVERPROPERTY('Edition') AS nvarchar(128))";
+        let row = session.batch(sql).await?.into_iter().next().unwrap_or_default();
+        let mut next = catalog::texts(row);
+        Ok(format!("SQL Server {} ({})", next(), next()))
+    }
+
+    async fn source(&self, object: &StoreObject, lanes: usize, rows_per_part: u64) -> Result<Box<dyn Source>> {
+        Ok(Box::new(read::SqlServerSource::open(self.server.clone(), object, lanes, rows_per_part).await?))
+    }
+
+    async fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(write::SqlServerSink::open(self.server.clone(), request).await?))
+    }
+
+    async fn schemas(&self) -> Result<Vec<String>> {
+        catalog::schemas(connect::connect(&self.server).await?.as_mut()).await
+    }
+
+    async fn tables(&self, schema: Option<&str>, limit: usize) -> Result<Vec<ListedTable>> {
+        catalog::tables(connect::connect(&self.server).await?.as_mut(), schema, limit).await
+    }
+
+    async fn describe(&self, object: &StoreObject) -> Result<Vec<Column>> {
+        let mut session = connect::connect(&self.server).await?;
+        let columns = match object {
+            StoreObject::Table { schema, table } => {
+                let relation = catalog::relation(session.as_mut(), schema.as_deref(), table).await?;
+                let missing = || catalog::missing(&self.server.place(), schema.as_deref(), table);
+                catalog::table_columns(session.as_mut(), &relation.ok_or_else(missing)?).await?
+            }
+            StoreObject::Query { text } => catalog::query_columns(session.as_mut(), text).await?,
+            StoreObject::Files { .. } => {
+                return Err(Fault::new("UserErrorSettings", "SQL Server has tables, not files.").into());
+            }
+        };
+        Ok(columns.into_iter().map(|column| column.column).collect())
+    }
+
+    async fn call(&self, call: &ProcedureCall) -> Result<ProcedureOutcome> {
+        let mut session = connect::connect(&self.server).await?;
+        call::call(session.as_mut(), call).await
+    }
+}

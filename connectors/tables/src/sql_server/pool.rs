@@ -1,0 +1,82 @@
+//! Sessions of a source that share what they see. A part takes one and gives it back; who asks for one more than
+//! there are waits. A session that is lost on the way is never replaced: a new one would see another state.
+
+use std::sync::{Arc, Mutex};
+
+use dmg_connector::{Result, Traffic};
+use dmg_protocol::Fault;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::driver::{Driver, Reading};
+
+/// The sessions.
+pub(super) struct Pool {
+    permits: Arc<Semaphore>,
+    sessions: Mutex<Sessions>,
+}
+
+struct Sessions {
+    idle: Vec<Box<dyn Driver>>,
+    alive: usize,
+}
+
+impl Pool {
+    /// A pool of these.
+    pub(super) fn new(idle: Vec<Box<dyn Driver>>) -> Arc<Self> {
+        let alive = idle.len();
+        Arc::new(Pool { permits: Arc::new(Semaphore::new(alive)), sessions: Mutex::new(Sessions { idle, alive }) })
+    }
+
+    /// A session, and what gives it back.
+    pub(super) async fn take(self: &Arc<Self>, traffic: &Arc<Traffic>) -> Result<(Box<dyn Driver>, Lease)> {
+        let gone = || {
+            let message = "The session that saw the source as it was at the start is gone.";
+            Fault::new("SystemErrorAborted", message)
+        };
+        let permit = self.permits.clone().acquire_owned().await.map_err(|_| gone())?;
+        let session = self.sessions.lock().expect("no one panics while holding it").idle.pop().ok_or_else(gone)?;
+        traffic.opened();
+        let lease = Lease { pool: self.clone(), permit: Some(permit), traffic: traffic.clone() };
+        Ok((session, lease))
+    }
+
+    /// Ends the sessions that nobody uses now, and with them what they see.
+    pub(super) fn end(&self) {
+        self.permits.close();
+        self.sessions.lock().expect("no one panics while holding it").idle.clear();
+    }
+}
+
+/// The right to one session. Dropped without it, the session is lost.
+pub(super) struct Lease {
+    pool: Arc<Pool>,
+    permit: Option<OwnedSemaphorePermit>,
+    traffic: Arc<Traffic>,
+}
+
+impl Reading for Lease {
+    fn bytes(&mut self, bytes: u64) {
+        self.traffic.add_bytes(bytes);
+    }
+
+    fn done(mut self: Box<Self>, session: Box<dyn Driver>) {
+        if session.usable() && !self.pool.permits.is_closed() {
+            self.pool.sessions.lock().expect("no one panics while holding it").idle.push(session);
+            self.permit = None;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.traffic.closed();
+        if let Some(permit) = self.permit.take() {
+            permit.forget();
+            let mut sessions = self.pool.sessions.lock().expect("no one panics while holding it");
+            sessions.alive -= 1;
+            if sessions.alive == 0 {
+                self.pool.permits.close();
+            }
+        }
+    }
+}
