@@ -1,15 +1,17 @@
 //! Table stores: one folder each, and the one list of them. Nothing here knows file formats, the engine or the
 //! service.
 
+mod mysql;
 mod postgres;
 mod settings;
 mod sql_server;
 mod sqlite;
+mod tls;
 
 use dmg_connector::TableConnector;
 
 /// All table stores. A new one is a folder and a line here.
-pub const STORES: &[&dyn TableConnector] = &[&postgres::Postgres, &sql_server::SqlServer, &sqlite::Sqlite];
+pub const STORES: &[&dyn TableConnector] = &[&mysql::MySql, &postgres::Postgres, &sql_server::SqlServer, &sqlite::Sqlite];
 
 /// The store of that connector name.
 pub fn store(name: &str) -> Option<&'static dyn TableConnector> {

@@ -1,5 +1,8 @@
 //! Holds every table store against the suite of its family, on a real server or file, and prints what each claims.
-//! PostgreSQL needs a server (DMG_TEST_POSTGRES); without it that store is skipped, loudly.
+//! PostgreSQL and MariaDB need servers (DMG_TEST_POSTGRES, DMG_TEST_MARIADB); without one its store is skipped, loudly.
+
+#[path = "tables/mysql_support.rs"]
+mod mysql_support;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,6 +33,10 @@ async fn every_table_store_does_what_it_claims_and_refuses_the_rest() {
                 eprintln!("SKIPPED: the conformance of {name}: there is no server to test it on");
                 continue;
             }
+            "mysql" => match mysql_support::MariaDb::new("conformance") {
+                Some(world) => Box::new(world),
+                None => continue,
+            },
             "sqlite" => Box::new(Sqlite::new()),
             other => panic!("store {other} has no world to be tested in"),
         };
