@@ -4,9 +4,11 @@
 
 pub mod database;
 pub mod installation;
+pub mod mariadb;
 pub mod program;
 pub mod scan;
 pub mod wait;
+pub mod worker;
 
 pub use database::Database;
 pub use installation::Installation;

@@ -1,0 +1,280 @@
+//! Rows that do not fit are left out, exactly: the redirect file holds those rows once and nothing else, the target
+//! the others, also when the worker is killed and the run is repeated. Python makes the rows and judges.
+//! `DMG_REJECT_RUNS` sets the number of runs of the campaign: with 50, a million rows each.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dmg_ambient::Ambient;
+use dmg_system_tests::program::judge;
+use dmg_system_tests::wait::now;
+use dmg_system_tests::worker::{Ended, Kill, attempt};
+use dmg_system_tests::{Answer, Database, dmg, need};
+use serde_json::{Value, json};
+
+struct World {
+    folder: tempfile::TempDir,
+}
+
+fn judged(arguments: &[&str]) -> Option<Answer> {
+    judge("judge/rejects.py", arguments).map(|mut command| Answer::of(&mut command).ok())
+}
+
+impl World {
+    /// Rows with bad ones among them, if there is a Python to make them.
+    fn make(rows: u64, bad: u64, seed: u64) -> Option<World> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (rows, bad, seed) = (rows.to_string(), bad.to_string(), seed.to_string());
+        let path = folder.path().to_str().expect("a plain path").to_owned();
+        judged(&["make", &path, &rows, &bad, &seed])?;
+        Some(World { folder })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().expect("a plain path").to_owned()
+    }
+
+    fn file(&self, name: &str, format: Value) -> Value {
+        json!({
+            "store": { "store": "file", "settings": { "root": self.folder.path() } },
+            "object": { "kind": "files", "folder": "", "file": name },
+            "format": format,
+        })
+    }
+
+    /// The text file, with the kinds of its columns declared or not.
+    fn source(&self, declared: bool) -> Value {
+        let lossless = json!({ "format": "text", "rowDelimiter": "\n", "quoteChar": "\"", "escapeChar": "\"",
+            "nullValues": [""], "firstRowAsHeader": true, "emptyAsNull": false, "quoteAll": true });
+        let mut source = self.file("source.csv", lossless);
+        if declared {
+            source["declared"] = json!([
+                { "name": "id", "kind": "int32" }, { "name": "name", "kind": "text" },
+                { "name": "amount", "kind": "decimal(12,2)" }, { "name": "at", "kind": "timestamp" },
+                { "name": "flag", "kind": "boolean" },
+            ]);
+        }
+        source
+    }
+
+    fn into_parquet(&self, tolerance: Value) -> Value {
+        self.job(self.source(true), self.file("target.parquet", json!({ "format": "parquet" })), tolerance)
+    }
+
+    fn into_table(&self, database: &Database, tolerance: Value) -> Value {
+        let (host, port) = database.host_and_port();
+        let sink = json!({
+            "store": { "store": "postgres", "settings": { "host": host, "port": port, "database": database.name,
+                "user": database.user(), "sslMode": "disable" } },
+            "object": { "kind": "table", "schema": "public", "table": "target" },
+        });
+        self.job(self.source(false), sink, tolerance)
+    }
+
+    fn job(&self, source: Value, sink: Value, mut tolerance: Value) -> Value {
+        tolerance["redirect"] =
+            json!({ "store": { "store": "file", "settings": { "root": self.folder.path() } }, "folder": "left-out" });
+        json!({ "parties": { "node": "test" }, "source": source, "sink": sink,
+            "options": { "mode": "overwrite", "tolerance": tolerance } })
+    }
+
+    fn redirect(&self, run: &str) -> String {
+        self.text(&format!("left-out/{run}.csv"))
+    }
+
+    fn check(&self, run: &str, target: &str, receipt: &Value) {
+        std::fs::write(self.path("receipt.json"), receipt.to_string()).expect("the receipt is kept");
+        let folder = self.folder.path().to_str().expect("a plain path");
+        let _ = judged(&["check", folder, &self.redirect(run), target, &self.text("receipt.json")]).expect("python");
+        let left: Vec<String> = [self.path(""), self.path("left-out")]
+            .iter()
+            .flat_map(|folder| std::fs::read_dir(folder).expect("a folder"))
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .filter(|name| name.starts_with('.'))
+            .collect();
+        assert_eq!(left, Vec::<String>::new(), "staging left behind");
+    }
+}
+
+fn secrets(database: Option<&Database>) -> [Value; 2] {
+    let password = database.map(|database| std::fs::read_to_string(&database.password_file).expect("the password"));
+    [json!({}), password.map_or(json!({}), |password| json!({ "password": password.trim() }))]
+}
+
+fn run_id() -> String {
+    Ambient::real().uuid()
+}
+
+const TABLE: &str = "CREATE TABLE target (id int NOT NULL, name text, amount numeric(12,2), at timestamp NOT NULL, \
+                     flag boolean NOT NULL)";
+
+fn dump(database: &Database, world: &World) -> String {
+    let text = database.sql("COPY (SELECT * FROM target) TO STDOUT (FORMAT csv, HEADER)");
+    std::fs::write(world.path("target.csv"), text).expect("the dump is kept");
+    world.text("target.csv")
+}
+
+/// Attempts a run until one ends by itself; the first is killed where it is said. Returns the receipt and the kills.
+fn carried_out(job: &Value, run: &str, secrets: &[Value; 2], kill: Option<Kill>) -> (Value, u32) {
+    let mut kills = 0;
+    for epoch in 1..10 {
+        let kill = kill.filter(|_| epoch == 1);
+        match attempt(job, run, epoch, secrets.clone(), kill) {
+            Ended::Killed => kills += 1,
+            Ended::Finished(receipt) => return (*receipt, kills),
+            Ended::Failed(fault) => panic!("{fault:#}"),
+        }
+    }
+    panic!("the run never ends");
+}
+
+#[test]
+fn rows_left_out_are_accounted_for_also_after_a_kill() {
+    let campaign: Option<usize> = dmg_ambient::environment("DMG_REJECT_RUNS").and_then(|text| text.parse().ok());
+    let (rows, bad) = if campaign.is_some() { (1_000_000, 1_000) } else { (100_000, 100) };
+    let (runs, chance) = (campaign.unwrap_or(4), Ambient::test(1121));
+    let world = need!(World::make(rows, bad, 7));
+    let database = need!(Database::create());
+    database.sql(TABLE);
+    let (parquet, table) = (world.into_parquet(json!({})), world.into_table(&database, json!({})));
+    let mut seconds = [0.0_f64; 2];
+    let (mut killed, mut found, mut repeated) = (0, 0, 0);
+    for number in 0..runs {
+        let run = run_id();
+        let tables = number % 2;
+        let (job, secrets) = if tables == 1 { (&table, secrets(Some(&database))) } else { (&parquet, secrets(None)) };
+        let _ = std::fs::remove_file(world.path("target.parquet"));
+        // Half of the runs are killed once: at any moment, or right around the two commits.
+        let share = (chance.draw() % 1000) as f64 / 1000.0;
+        let kill = match number % 4 {
+            2 | 3 if number % 8 < 4 || campaign.is_none() => {
+                Some(Kill::AfterGrant(Duration::from_secs_f64(share * if tables == 1 { 0.3 } else { 0.02 })))
+            }
+            2 | 3 => Some(Kill::AfterStart(Duration::from_secs_f64(share * seconds[tables]))),
+            _ => None,
+        };
+        let begun = now();
+        let (receipt, kills) = carried_out(job, &run, &secrets, kill);
+        if kill.is_none() {
+            seconds[tables] = (now() - begun).as_secs_f64();
+        }
+        killed += kills;
+        repeated += u32::from(kills > 0 && receipt["foundCommitted"] == false);
+        found += u32::from(receipt["foundCommitted"] == true);
+        let target = if tables == 1 { dump(&database, &world) } else { world.text("target.parquet") };
+        world.check(&run, &target, &receipt);
+    }
+    println!(
+        "{runs} runs of {rows} rows with {bad} bad: all exact; {killed} killed, of which {repeated} repeated and \
+         {found} found committed"
+    );
+    assert!(killed > 0, "no kill met a running copy");
+}
+
+#[test]
+fn too_many_rows_stop_the_copy_and_the_target_stays() {
+    let world = need!(World::make(5_000, 100, 8));
+    std::fs::write(world.path("target.parquet"), "old").expect("an old target");
+    let fault = |tolerance: Value| {
+        let run = run_id();
+        let message =
+            attempt(&world.into_parquet(tolerance), &run, 1, secrets(None), None).fault("UserErrorTooManySkipped");
+        assert!(message.contains("The first: row "), "{message}");
+        assert_eq!(std::fs::read_to_string(world.path("target.parquet")).expect("it is there"), "old");
+        assert!(!Path::new(&world.redirect(&run)).exists(), "nothing was left out, for nothing was copied");
+        message
+    };
+    println!("{}", fault(json!({ "rowsMax": 99 })));
+    println!("{}", fault(json!({ "shareMax": 0.019 })));
+    println!("{}", fault(json!({ "rowsMax": 0 })));
+    let run = run_id();
+    let job = world.into_parquet(json!({ "rowsMax": 100, "shareMax": 0.02 }));
+    let receipt = attempt(&job, &run, 1, secrets(None), None).receipt();
+    world.check(&run, &world.text("target.parquet"), &receipt);
+}
+
+#[test]
+fn without_tolerance_the_first_bad_row_stops_the_copy() {
+    let world = need!(World::make(5_000, 1, 9));
+    let mut job = world.into_parquet(json!({}));
+    job["options"]["tolerance"] = Value::Null;
+    assert!(matches!(attempt(&job, &run_id(), 1, secrets(None), None), Ended::Failed(_)));
+    assert!(!world.path("target.parquet").exists() && !world.path("left-out").exists());
+}
+
+#[test]
+fn all_good_leaves_no_redirect_and_all_bad_no_rows() {
+    let world = need!(World::make(3_000, 0, 10));
+    let run = run_id();
+    let receipt = attempt(&world.into_parquet(json!({})), &run, 1, secrets(None), None).receipt();
+    assert_eq!(receipt["skipped"], json!({ "rows": 0 }));
+    assert!(!Path::new(&world.redirect(&run)).exists());
+    let world = need!(World::make(3_000, 3_000, 11));
+    let receipt = attempt(&world.into_parquet(json!({})), &run, 1, secrets(None), None).receipt();
+    assert_eq!(receipt["written"]["rows"], 0);
+    world.check(&run, &world.text("target.parquet"), &receipt);
+}
+
+#[test]
+fn a_null_the_target_does_not_take_is_left_out() {
+    let world = need!(World::make(10, 0, 12));
+    let database = need!(Database::create());
+    database.sql(TABLE);
+    let source = "id,name,amount,at,flag\n\"1\",,,\"2024-01-01 00:00:00\",\"true\"\n,\"x\",,\"2024-01-01\",\"true\"\n";
+    std::fs::write(world.path("source.csv"), source).expect("a source");
+    let run = run_id();
+    let job = world.into_table(&database, json!({}));
+    let receipt = attempt(&job, &run, 1, secrets(Some(&database)), None).receipt();
+    assert_eq!((&receipt["written"]["rows"], &receipt["skipped"]["rows"]), (&json!(1), &json!(1)));
+    assert_eq!(database.number("SELECT sum(id) FROM target"), 1);
+    let redirect = std::fs::read_to_string(world.redirect(&run)).expect("a redirect file");
+    assert!(redirect.contains("NULL, which the target's column does not take"), "{redirect}");
+}
+
+#[test]
+fn a_mended_redirect_file_can_be_copied_in() {
+    let world = need!(World::make(20_000, 200, 13));
+    let database = need!(Database::create());
+    database.sql(TABLE);
+    let run = run_id();
+    let receipt = attempt(&world.into_table(&database, json!({})), &run, 1, secrets(Some(&database)), None).receipt();
+    world.check(&run, &dump(&database, &world), &receipt);
+    let folder = world.folder.path().to_str().expect("a plain path");
+    let _ = judged(&["mend", folder, &world.redirect(&run), &world.text("mended.csv")]).expect("python");
+    let (url, mended) = (database.url(), format!("file:{}", world.text("mended.csv")));
+    let mut copy = dmg(["copy", "--from", &mended, "--to", &url, "--secret-file", &database.password_file]);
+    copy.args(["--table", "target"]);
+    for name in ["id", "name", "amount", "at", "flag"] {
+        copy.args(["--column", name]);
+    }
+    let _ = Answer::of(&mut copy).ok();
+    assert_eq!(database.number("SELECT count(*) FROM target"), 20_000);
+    assert_eq!(database.number("SELECT count(DISTINCT id) FROM target"), 20_000);
+}
+
+#[test]
+fn a_copy_keeps_to_its_rate_and_says_what_held_it_back() {
+    let world = need!(World::make(20_000, 0, 14));
+    let copy = |options: &[(&str, Value)]| {
+        let mut job = world.into_parquet(json!({}));
+        options.iter().for_each(|(name, value)| job["options"][*name] = value.clone());
+        attempt(&job, &run_id(), 1, secrets(None), None).receipt()
+    };
+    let moving = |receipt: &Value| {
+        let stages = receipt["stages"].as_array().expect("stages");
+        stages.iter().find(|stage| stage["stage"] == "move").and_then(|it| it["seconds"].as_f64()).expect("a move")
+    };
+    let free = copy(&[]);
+    let verdict = free["bottleneck"]["verdict"].as_str().expect("a verdict");
+    assert!(["read", "decode", "convert", "encode", "write", "commit"].contains(&verdict), "{verdict}");
+    let rows = moving(&copy(&[("rowsPerSecond", json!(10_000))]));
+    assert!((1.8..4.0).contains(&rows), "20,000 rows at 10,000 a second took {rows} s");
+    let size = std::fs::metadata(world.path("source.csv")).expect("the source").len();
+    let bytes = moving(&copy(&[("bytesPerSecond", json!(size / 2))]));
+    assert!((1.8..4.0).contains(&bytes), "{size} bytes at half of them a second took {bytes} s");
+    println!("free {:.2} s, held back by {verdict}; by rows {rows:.2} s, by bytes {bytes:.2} s", moving(&free));
+}
