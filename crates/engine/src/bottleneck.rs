@@ -29,7 +29,9 @@ pub(crate) struct Spent {
 pub(crate) fn report(spent: &Spent, parallel_share: f64) -> Bottleneck {
     let lanes = f64::from(spent.lanes.max(1));
     // A store that does not count its waiting is held responsible for the whole stream.
-    let split = |total: f64, waited: f64| if waited > 0.0 { (waited.min(total), (total - waited).max(0.0)) } else { (total, 0.0) };
+    let split = |total: f64, waited: f64| {
+        if waited > 0.0 { (waited.min(total), (total - waited).max(0.0)) } else { (total, 0.0) }
+    };
     let (read, decode) = split(spent.reading, spent.source_waited);
     let (write, encode) = split((spent.writing - spent.queued).max(0.0), spent.sink_waited);
     let candidates = [

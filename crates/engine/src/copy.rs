@@ -547,12 +547,7 @@ impl Run {
     }
 
     /// An earlier attempt of this run committed; its mark is all that is left to tell of it.
-    async fn found(
-        &mut self,
-        sink: &dyn Sink,
-        committed: Committed,
-        redirect: Option<&Redirect>,
-    ) -> Result<Receipt> {
+    async fn found(&mut self, sink: &dyn Sink, committed: Committed, redirect: Option<&Redirect>) -> Result<Receipt> {
         // The redirect file was committed before the target, so it tells what was left out.
         let mark = match redirect {
             Some(redirect) => redirect.mark().await?,
@@ -583,10 +578,7 @@ impl Run {
         if tolerant && redirect.is_none() {
             notices.push("How many rows that attempt left out is not known: there is no redirect file.".to_owned());
         }
-        let read = SideReport {
-            rows: committed.rows + skipped.as_ref().map_or(0, |skipped| skipped.rows),
-            ..side()
-        };
+        let read = SideReport { rows: committed.rows + skipped.as_ref().map_or(0, |skipped| skipped.rows), ..side() };
         Ok(Receipt {
             version: 1,
             attempt: Attempt { epoch: committed.epoch, ..self.request.attempt.clone() },

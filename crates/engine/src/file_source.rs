@@ -149,12 +149,7 @@ impl FileSource {
         Ok(FileSource { label, store, format, files, columns, parts, traffic })
     }
 
-    async fn rows(
-        &self,
-        part: &PartPlan,
-        limits: BatchLimits,
-        rejects: Option<Arc<Rejects>>,
-    ) -> Result<BatchStream> {
+    async fn rows(&self, part: &PartPlan, limits: BatchLimits, rejects: Option<Arc<Rejects>>) -> Result<BatchStream> {
         let number = |name: &str| part.spec.get(name).and_then(serde_json::Value::as_u64).map(|n| n as usize);
         let file = number("file").and_then(|index| self.files.get(index));
         let inner = file.zip(number("part")).and_then(|(file, index)| file.shape.parts.get(index));

@@ -275,7 +275,11 @@ async fn fitting(
     work.counters.rows_read.fetch_add(left_out.len() as u64, Ordering::Relaxed);
     let mut required = work.columns.iter().zip(&work.required).filter(|(_, required)| **required);
     let complete = required.all(|(planned, _)| batch.column(planned.source).null_count() == 0);
-    let converted = if complete { convert(work, batch, part, before) } else { Err(Fault::new("UserErrorValue", "A value is missing.").into()) };
+    let converted = if complete {
+        convert(work, batch, part, before)
+    } else {
+        Err(Fault::new("UserErrorValue", "A value is missing.").into())
+    };
     let converted = match converted {
         Ok(converted) => converted,
         Err(error) if error.fault.code != "UserErrorValue" => return Err(error),

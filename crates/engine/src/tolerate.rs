@@ -147,7 +147,8 @@ pub(crate) fn sort(
         })
     };
     let kept = filter(&keep)?;
-    let out = filter(&arrow_array::BooleanArray::from(keep.iter().map(|keep| keep == Some(false)).collect::<Vec<_>>()))?;
+    let out =
+        filter(&arrow_array::BooleanArray::from(keep.iter().map(|keep| keep == Some(false)).collect::<Vec<_>>()))?;
     let texts: Vec<_> =
         out.columns().iter().zip(source).map(|(array, column)| text_form::array_to_text(array, column.kind)).collect();
     let unfit = found.into_iter().enumerate().map(|(at, (row, (index, class)))| Reject {
