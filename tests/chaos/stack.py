@@ -10,6 +10,7 @@ import time
 
 import servers
 import targets
+from proxy import Proxies
 from trials import Trial, Wrong
 
 # From the request to the end, with a lease that runs out and a service that waits a lease period after its start.
@@ -22,6 +23,9 @@ class Stack:
         self.folder = world.path("stack")
         os.makedirs(self.folder)
         self.port = servers.free_port()
+        # Nodes reach the service through the proxy; the harness itself goes straight to it.
+        self.proxies = Proxies(world.proxy_program) if world.proxy_program else None
+        self.endpoint = f"127.0.0.1:{self.proxies.listen('channel', self.port) if self.proxies else self.port}"
         self.service = self.node = None
         self.start_service()
         self.dmg("factory", "create", "chaos", factory=False)
@@ -46,10 +50,12 @@ class Stack:
                 [self.world.program, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
             )
 
+    def service_words(self):
+        listen = ("--listen", f"127.0.0.1:{self.port}", "--public-endpoint", self.endpoint)
+        return ("service", "run", "--data", self.path("service"), *listen)
+
     def start_service(self):
-        self.service = self.spawn(
-            "service", "service", "run", "--data", self.path("service"), "--listen", f"127.0.0.1:{self.port}"
-        )
+        self.service = self.spawn("service", *self.service_words())
         self.until("the service to listen", 30, self.listens)
 
     def listens(self):
@@ -67,9 +73,7 @@ class Stack:
     def revive(self):
         """Starts again what has died, as a supervisor of the system would."""
         if self.service.poll() is not None:
-            self.service = self.spawn(
-                "service", "service", "run", "--data", self.path("service"), "--listen", f"127.0.0.1:{self.port}"
-            )
+            self.service = self.spawn("service", *self.service_words())
         if self.node.poll() is not None:
             self.start_node()
 
@@ -176,6 +180,8 @@ class Stack:
             if process and process.poll() is None:
                 process.kill()
                 process.wait()
+        if self.proxies:
+            self.proxies.close()
 
 
 def find(document, names):
@@ -224,8 +230,9 @@ def kill(stack, trial, victim):
 def point(stack, trial, name, action):
     """A failpoint of host, service or state."""
     trial.target.prepare()
-    fired = stack.world.arm(name, action, trial.chance.choice((1, 1, 2)))
+    # Armed when the run is ordered: an order whose answer is lost would be given twice, and done twice.
     run = stack.run(trial.target)
+    fired = stack.world.arm(name, action, trial.chance.choice((1, 1, 2)))
     settled(stack, trial, run, trial.notes)
     trial.notes.update(point=name, action=action, reached=os.path.exists(fired))
     stack.world.disarm()
@@ -257,6 +264,27 @@ def lease(stack, trial):
     settled(stack, trial, run, trial.notes)
 
 
+CHANNEL = ("cut way=up", "cut way=down", "reset way=up", "reset way=down", "halfopen way=down", "corrupt way=up")
+CHANNEL += ("corrupt way=down", "delay way=down ms=200", "throttle way=up rate=20000")
+
+
+def channel(stack, trial, fault):
+    """A bad network between host and service, for some connections or for some seconds."""
+    trial.target.prepare()
+    start = stack.log_size()
+    times = trial.chance.choice((1, 3))
+    order = f"{fault} times={times} seed={trial.chance.getrandbits(30)} within=6000"
+    stack.proxies.set("channel", order)
+    trial.notes["fault_order"] = order
+    try:
+        run = stack.run(trial.target)
+        stack.until("the run to begin", 60, lambda: stack.log_has(b"job taken", start) or stack.ended(run))
+        settled(stack, trial, run, trial.notes)
+        trial.notes["struck"] = stack.proxies.seen("channel")[1]
+    finally:
+        stack.proxies.set("channel", "none")
+
+
 def run(world, count):
     wanted = ("postgres-append", "file-replace", "postgres-overwrite")
     chosen = [target for target in world.targets if target.name in wanted[:2]]
@@ -273,6 +301,8 @@ def run(world, count):
         names = sorted(name for name in world.seen() if name.startswith(("host.", "service.", "state.")))
         plans += [("stack-point", (name, action)) for name in names for action in ("kill", "delay(1500)")]
         plans += [("stack-lease", None)] * max(count // 12, 1)
+        if stack.proxies:
+            plans += [("stack-channel", fault) for fault in CHANNEL]
         random.Random(f"{world.seed}/stack").shuffle(plans)
         for number, (kind, what) in enumerate(plans[:count]):
             if world.late():
@@ -282,6 +312,7 @@ def run(world, count):
                 "stack-kill": lambda trial=trial, what=what: kill(stack, trial, what),
                 "stack-point": lambda trial=trial, what=what: point(stack, trial, *what),
                 "stack-lease": lambda trial=trial: lease(stack, trial),
+                "stack-channel": lambda trial=trial, what=what: channel(stack, trial, what),
             }[kind]
             world.attempt(trial, work)
             world.disarm()
