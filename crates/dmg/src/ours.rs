@@ -1,5 +1,5 @@
 //! The paths of the API that the original does not have, in one place: version 1 documents, connection tests,
-//! receipts and the certificates to seal to. They live under the original's resources, with a version of their own.
+//! looks, receipts and the certificates to seal to. They live under the original's resources, with a version of their own.
 
 use dmg_authoring::DocumentKind;
 use dmg_protocol::Fault;
@@ -29,6 +29,11 @@ pub(crate) fn v1_document(client: &Client, factory: &str, kind: DocumentKind, na
 /// The connection test of a linked service.
 pub(crate) fn connection_test(client: &Client, factory: &str, name: &str) -> String {
     format!("{}/linkedservices/{}/testConnection", client.factory_path(factory), segment(name))
+}
+
+/// Looks into the store of a linked service.
+pub(crate) fn browse(client: &Client, factory: &str, name: &str) -> String {
+    format!("{}/linkedservices/{}/browse", client.factory_path(factory), segment(name))
 }
 
 /// The receipt of an activity run.

@@ -141,7 +141,7 @@ fn sqlite(side: &Side, rest: &str) -> Result<Parsed, Fault> {
     })
 }
 
-fn table_or_query(side: &Side) -> Result<StoreObject, Fault> {
+pub(crate) fn table_or_query(side: &Side) -> Result<StoreObject, Fault> {
     match (&side.table, &side.query) {
         (Some(_), Some(_)) => {
             Err(Fault::new("UserErrorSettings", "Both a table and a query are given.").remedy("Give one of them."))

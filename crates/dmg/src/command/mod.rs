@@ -15,7 +15,9 @@ mod pipeline;
 pub(crate) mod receipt;
 mod run;
 mod service;
+mod store;
 mod up;
+mod verify;
 
 use clap::{ArgMatches, Parser, Subcommand};
 use dmg_ambient::Ambient;
@@ -64,6 +66,11 @@ pub(crate) enum Command {
     Up(up::UpArguments),
     /// Copy from one store to another, without a service
     Copy(Box<copy::CopyArguments>),
+    /// Compare two stores, and name the rows that differ
+    Verify(Box<verify::VerifyArguments>),
+    /// Look into a store: schemas, tables, columns, first rows; call its procedures
+    #[command(subcommand)]
+    Store(Box<store::StoreCommand>),
     /// Show and check the proof a copy ends in
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
@@ -115,7 +122,7 @@ impl Command {
 
     /// Whether the engine runs in this process.
     pub(crate) fn moves_data(&self) -> bool {
-        matches!(self, Command::Copy(_)) || self.is_worker()
+        matches!(self, Command::Copy(_) | Command::Verify(_)) || self.is_worker()
     }
 }
 
@@ -133,6 +140,11 @@ pub(crate) async fn run(
             let own = matches.subcommand_matches("copy").expect("clap parsed this very command");
             Ok(copy::run(ambient, *arguments, own, output.json(), &cancel).await?)
         }
+        Command::Verify(arguments) => {
+            let own = matches.subcommand_matches("verify").expect("clap parsed this very command");
+            Ok(verify::run(ambient, *arguments, own, output, &cancel).await?)
+        }
+        Command::Store(command) => store::run(*command, ambient, output, &cancel).await,
         Command::Receipt(command) => Ok(receipt::run(&command, output.json())?),
         Command::Login(arguments) => login::run(arguments, output).await,
         Command::Apply(arguments) => apply::run(arguments, output).await,

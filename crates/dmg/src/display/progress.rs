@@ -48,6 +48,14 @@ impl Bar {
         ));
     }
 
+    /// New numbers of something that only counts rows.
+    pub(crate) fn counted(&self, progress: &Progress) {
+        let rate = if progress.seconds > 0.0 { progress.rows_read as f64 / progress.seconds } else { 0.0 };
+        let (rows, rate) = (thousands(progress.rows_read), thousands(rate as u64));
+        self.0.set_message(format!("{}: {rows} rows, {rate} rows/s", progress.stage));
+        self.0.tick();
+    }
+
     /// Takes the bar away.
     pub(crate) fn clear(&self) {
         self.0.finish_and_clear();

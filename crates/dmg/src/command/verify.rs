@@ -1,0 +1,274 @@
+//! `dmg verify`: compares two stores without changing either, and names the rows that differ.
+
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Args};
+use dmg_ambient::Ambient;
+use dmg_engine::{Change, ColumnChoice, DIFFERENCES_MAX, Difference, KeyChoice, VerifyReport, VerifyRequest};
+use dmg_protocol::Fault;
+use dmg_protocol::job::{ColumnMapping, Endpoint};
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::copy::{deal, read_all, secrets};
+use super::receipt::thousands;
+use crate::display::Output;
+use crate::display::progress::Bar;
+use crate::uri::{self, Parsed, Side};
+
+/// Characters of a value that are shown to people.
+const SHOWN_CHARS: usize = 60;
+/// Values of a row that are shown to people.
+const SHOWN_VALUES: usize = 8;
+
+/// Arguments. What belongs to one end stands behind its URI.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Options for one end stand behind its URI. Exit code: 0 where nothing differs, 1 otherwise. Examples:\n  \
+    dmg verify postgres://etl@db01/sales --table orders postgres://etl@db02/dwh --table orders --key id\n  \
+    dmg verify sqlite:app.db --table users file:users.csv --except password\n\
+    Lines begin with - (only in FROM), + (only in TO) or * (in both, with other values)."
+)]
+pub(crate) struct VerifyArguments {
+    /// One store: a URI as dmg copy takes it
+    #[arg(value_name = "FROM", required = true)]
+    from: String,
+    /// The other store
+    #[arg(value_name = "TO", required = true)]
+    to: String,
+    /// Table, as NAME or SCHEMA.NAME
+    #[arg(long, value_name = "T")]
+    table: Vec<String>,
+    /// Query instead of a table
+    #[arg(long, value_name = "SQL")]
+    query: Vec<String>,
+    /// File that holds the password, account key or SAS token of that end; asked for on a terminal otherwise
+    #[arg(long, value_name = "FILE")]
+    secret_file: Vec<PathBuf>,
+    /// File format where the name does not tell: parquet, csv, tsv
+    #[arg(long, value_name = "FORMAT")]
+    format: Vec<String>,
+    /// Blob endpoint other than the cloud's own, for emulators
+    #[arg(long, value_name = "URL")]
+    endpoint: Vec<String>,
+    /// Columns that identify a row, by their names in FROM; left out: the primary key of either side, else whole rows
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    key: Vec<String>,
+    /// Compare whole rows, whatever keys the tables have
+    #[arg(long, conflicts_with = "key")]
+    no_key: bool,
+    /// Compare these columns only, by their names in FROM
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Compare all columns but these
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    except: Vec<String>,
+    /// A column that is called otherwise in TO; repeat for more
+    #[arg(long, value_name = "FROM=TO")]
+    mapping: Vec<String>,
+    /// Differences to show; all are counted
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+    /// The answer as JSON, the same as --output json
+    #[arg(long)]
+    json: bool,
+    /// Parts of a side read at once
+    #[arg(long, value_name = "N")]
+    parallel: Option<u32>,
+    /// Memory budget in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    memory: u32,
+    /// PEM file of a certificate authority to trust besides the system's
+    #[arg(long, value_name = "FILE")]
+    store_ca: Vec<PathBuf>,
+}
+
+/// Compares. Returns the exit code.
+pub(crate) async fn run(
+    ambient: &Ambient,
+    arguments: VerifyArguments,
+    matches: &ArgMatches,
+    output: Output,
+    cancel: &CancellationToken,
+) -> Result<u8, Fault> {
+    let output = if arguments.json { Output::new(crate::display::Format::Json) } else { output };
+    let request = request(&arguments, matches)?;
+    let bar = (!output.json()).then(Bar::new);
+    let watch = |progress| {
+        if let Some(bar) = &bar {
+            bar.counted(&progress);
+        }
+    };
+    let stores = dmg_gateway::worker::stores();
+    let result = dmg_engine::verify(ambient, stores.as_ref(), request, &watch, cancel).await;
+    if let Some(bar) = &bar {
+        bar.clear();
+    }
+    let report = result?;
+    output.answer(&value(&report), || text(&report, output));
+    Ok(if report.is_equal() { 0 } else { crate::failure::EXIT_FAULT })
+}
+
+fn request(arguments: &VerifyArguments, matches: &ArgMatches) -> Result<VerifyRequest, Fault> {
+    let to_at = matches.indices_of("to").and_then(|mut at| at.next()).unwrap_or(0);
+    let is_to = |index: usize| index > to_at;
+    let (from_table, to_table) = deal(matches, "table", &arguments.table, &is_to)?;
+    let (from_query, to_query) = deal(matches, "query", &arguments.query, &is_to)?;
+    let (from_format, to_format) = deal(matches, "format", &arguments.format, &is_to)?;
+    let (from_endpoint, to_endpoint) = deal(matches, "endpoint", &arguments.endpoint, &is_to)?;
+    let (from_secret, to_secret) = deal(matches, "secret_file", &arguments.secret_file, &is_to)?;
+    let end = |uri: &str, table, query, format, endpoint| {
+        uri::parse(&Side { uri: uri.to_owned(), table, query, format, endpoint, ..Side::default() })
+    };
+    let from = end(&arguments.from, from_table, from_query, from_format, from_endpoint)?;
+    let to = end(&arguments.to, to_table, to_query, to_format, to_endpoint)?;
+    let endpoint = |parsed: Parsed| Endpoint {
+        store: parsed.store,
+        object: parsed.object,
+        format: parsed.format,
+        declared: Vec::new(),
+    };
+    if arguments.limit > DIFFERENCES_MAX {
+        let message = format!("--limit may be at most {DIFFERENCES_MAX}.");
+        return Err(Fault::new("UserErrorSettings", message));
+    }
+    Ok(VerifyRequest {
+        from_secrets: secrets(&from, from_secret.as_ref(), &arguments.from)?,
+        to_secrets: secrets(&to, to_secret.as_ref(), &arguments.to)?,
+        from: endpoint(from),
+        to: endpoint(to),
+        extra_ca: read_all(&arguments.store_ca)?,
+        key: match (arguments.no_key, arguments.key.is_empty()) {
+            (true, _) => KeyChoice::None,
+            (false, true) => KeyChoice::Known,
+            (false, false) => KeyChoice::Columns(arguments.key.clone()),
+        },
+        columns: ColumnChoice {
+            columns: arguments.columns.clone(),
+            except: arguments.except.clone(),
+            mapping: arguments.mapping.iter().map(|text| mapping(text)).collect::<Result<_, _>>()?,
+        },
+        limit: arguments.limit,
+        parallel: arguments.parallel,
+        memory_mib: arguments.memory,
+    })
+}
+
+fn mapping(text: &str) -> Result<ColumnMapping, Fault> {
+    let (from, to) = text.split_once('=').ok_or_else(|| {
+        Fault::new("UserErrorSettings", format!("\"{text}\" maps no column.")).remedy("Write --mapping FROM=TO.")
+    })?;
+    Ok(ColumnMapping::named(from, to))
+}
+
+/// The report for programs. NULL is null, all else is text.
+fn value(report: &VerifyReport) -> Value {
+    let row = |values: &[Option<String>]| -> Value {
+        let named = report.columns.iter().zip(values).map(|(column, text)| (column.from.clone(), json!(text)));
+        Value::Object(named.collect::<Map<_, _>>())
+    };
+    let difference = |difference: &Difference| {
+        let mut value = json!({ "change": sign(difference.change), "times": difference.times });
+        if !difference.from.is_empty() {
+            value["from"] = row(&difference.from);
+        }
+        if !difference.to.is_empty() {
+            value["to"] = row(&difference.to);
+        }
+        if difference.change == Change::Changed {
+            let names = difference.columns.iter().map(|at| json!(report.columns[*at].from));
+            value["columns"] = names.collect();
+        }
+        value
+    };
+    let side =
+        |side: &dmg_engine::VerifiedSide| json!({ "store": side.label, "rows": side.rows, "rowSum": side.digest });
+    json!({
+        "equal": report.is_equal(),
+        "from": side(&report.from),
+        "to": side(&report.to),
+        "key": report.columns.iter().filter(|column| column.key).map(|column| &column.from).collect::<Vec<_>>(),
+        "columns": report.columns.iter().map(|column| json!({
+            "from": column.from, "to": column.to, "kind": column.kind, "differs": column.differs,
+        })).collect::<Vec<_>>(),
+        "rows": { "=": report.equal, "-": report.only_from, "+": report.only_to, "*": report.changed },
+        "differences": report.differences.iter().map(difference).collect::<Vec<_>>(),
+        "notices": report.notices,
+    })
+}
+
+fn sign(change: Change) -> &'static str {
+    match change {
+        Change::OnlyFrom => "-",
+        Change::OnlyTo => "+",
+        Change::Changed => "*",
+    }
+}
+
+/// The report for people.
+fn text(report: &VerifyReport, output: Output) -> String {
+    let mut lines = vec![
+        format!("from  {}  {} rows", report.from.label, thousands(report.from.rows)),
+        format!("to    {}  {} rows", report.to.label, thousands(report.to.rows)),
+    ];
+    let key: Vec<&str> = report.columns.iter().filter(|column| column.key).map(|c| c.from.as_str()).collect();
+    lines.push(format!("key   {}", if key.is_empty() { "none, whole rows".to_owned() } else { key.join(", ") }));
+    if !report.differences.is_empty() {
+        lines.push(String::new());
+        lines.extend(report.differences.iter().map(|difference| line(report, difference)));
+        let times = |difference: &Difference| difference.times;
+        let shown: u64 = report.differences.iter().map(times).sum();
+        let all = report.only_from + report.only_to + report.changed;
+        if shown < all {
+            lines.push(format!("… and {} more; --limit shows more of them", thousands(all - shown)));
+        }
+    }
+    lines.push(String::new());
+    let counts = [("=", report.equal), ("-", report.only_from), ("+", report.only_to), ("*", report.changed)];
+    lines.push(counts.map(|(sign, count)| format!("{sign} {}", thousands(count))).join("   "));
+    let differing: Vec<&str> = report.columns.iter().filter(|column| column.differs).map(|c| c.from.as_str()).collect();
+    if !differing.is_empty() {
+        lines.push(format!("columns whose digests differ: {}", differing.join(", ")));
+    }
+    let verdict = if report.is_equal() { "equal" } else { "different" };
+    lines.push(output.strong(verdict));
+    lines.extend(report.notices.iter().map(|notice| format!("note: {notice}")));
+    lines.join("\n")
+}
+
+fn line(report: &VerifyReport, difference: &Difference) -> String {
+    let row = if difference.change == Change::OnlyTo { &difference.to } else { &difference.from };
+    let keys = report.columns.iter().zip(row).filter(|(column, _)| column.key);
+    let key = keys.map(|(column, value)| format!("{}={}", column.from, shown(value))).collect::<Vec<_>>().join(" ");
+    let mut line = format!("{} {key}", sign(difference.change)).trim_end().to_owned();
+    let rest: Vec<String> = if difference.change == Change::Changed {
+        let column = |at: &usize| {
+            let (from, to) = (shown(&difference.from[*at]), shown(&difference.to[*at]));
+            format!("{}: {from} -> {to}", report.columns[*at].from)
+        };
+        difference.columns.iter().map(column).collect()
+    } else {
+        let others = report.columns.iter().zip(row).filter(|(column, _)| !column.key);
+        others.map(|(column, value)| format!("{}={}", column.from, shown(value))).collect()
+    };
+    let more = rest.len().saturating_sub(SHOWN_VALUES);
+    let most = if difference.change == Change::Changed { rest.len() } else { SHOWN_VALUES };
+    line.push_str(&format!("{}{}", if rest.is_empty() { "" } else { "  " }, rest[..most.min(rest.len())].join("  ")));
+    if more > 0 && difference.change != Change::Changed {
+        line.push_str(&format!("  … {more} columns more"));
+    }
+    if difference.times > 1 {
+        line.push_str(&format!("  ({} times)", thousands(difference.times)));
+    }
+    line
+}
+
+/// A value for people: quoted, on one line, NULL apart from the word.
+fn shown(value: &Option<String>) -> String {
+    let Some(text) = value else { return "NULL".to_owned() };
+    let cut = match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.clone(),
+    };
+    format!("{cut:?}").replace("\\'", "'")
+}
