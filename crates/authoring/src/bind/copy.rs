@@ -1,13 +1,14 @@
 //! A Copy activity becomes a copy job: source, sink, mapping and options. Members that would change what is copied
 //! and are not built yet are refused by name; members that only tune the original's speed are passed over.
 
-use dmg_protocol::job::{ColumnMapping, CopyJob, CopyOptions, Endpoint, FormatSpec, Job, StoreObject};
+use dmg_protocol::job::{ColumnMapping, CopyJob, CopyOptions, Drift, Endpoint, FormatSpec, Job, StoreObject};
 use dmg_protocol::{Fault, ReceiptParties, VerifyLevel, WriteMode};
 use serde_json::Value;
 
 use super::dataset::{self, BoundDataset};
-use super::{Context, files, format, mapping, tables};
+use super::{Context, added, files, format, mapping, tables, tolerance, write};
 use crate::Dialect;
+use crate::expression::has_expression;
 use crate::member::{get, items, present, text};
 
 /// Gateway and job of a Copy activity. The gateway is known even where the job is not.
@@ -32,6 +33,14 @@ pub(super) fn bind(
         Ok(gateway) => gateway,
         Err(fault) => return (None, Err(fault)),
     };
+    let (tolerance, third) = match tolerance::of(context, members) {
+        Ok(found) => found,
+        Err(fault) => return (gateway, Err(fault)),
+    };
+    let gateway = match together(gateway, third) {
+        Ok(gateway) => gateway,
+        Err(fault) => return (None, Err(fault)),
+    };
     let parties = ReceiptParties {
         factory: Some(context.factory.name.clone()),
         gateway: gateway.clone(),
@@ -40,8 +49,25 @@ pub(super) fn bind(
         activity: Some(name.to_owned()),
         pipeline_run: Some(context.run.run_id.clone()),
     };
-    let job = job(context.dialect, source, sink, members, parties);
-    (gateway, job.map(|job| Job::Copy(Box::new(job))))
+    let job = job(context, source, sink, members, parties).map(|mut job| {
+        job.options.tolerance = tolerance;
+        Job::Copy(Box::new(job))
+    });
+    (gateway, job)
+}
+
+/// The gateway of the copy, if the store that skipped rows go to is behind the same.
+fn together(gateway: Option<String>, redirect: Option<String>) -> Result<Option<String>, Fault> {
+    match (&gateway, &redirect) {
+        (Some(one), Some(other)) if !one.eq_ignore_ascii_case(other) => {
+            let message = format!(
+                "The copy runs on gateway \"{one}\", but the store for skipped rows is reached by gateway \"{other}\"."
+            );
+            Err(Fault::new("UserErrorNotSupported", message)
+                .remedy("Let skipped rows go where the same gateway can reach."))
+        }
+        _ => Ok(gateway.or(redirect)),
+    }
 }
 
 /// The gateway of either side; two different ones cannot both run the copy.
@@ -59,13 +85,14 @@ fn gateway(source: &BoundDataset, sink: &BoundDataset) -> Result<Option<String>,
 }
 
 fn job(
-    dialect: Dialect,
+    context: &Context<'_>,
     source: BoundDataset,
     sink: BoundDataset,
     members: &Value,
     parties: ReceiptParties,
 ) -> Result<CopyJob, Fault> {
     refuse_options(members)?;
+    let dialect = context.dialect;
     let end = |name: &str| {
         let message = format!("The copy has no {name}.");
         present(members, name).ok_or_else(|| Fault::new("UserErrorDocument", message))
@@ -79,7 +106,9 @@ fn job(
         files::source(dialect, &source, source_members)?
     };
     let sink_object = if tables::serves(&sink.store.store) {
-        tables::sink(&sink, sink_members, &mut options)?
+        let activity = parties.activity.as_deref().unwrap_or_default();
+        write::options(sink_members, || write::slice_value(context, activity), &mut options)?;
+        tables::sink(&sink, sink_members)?
     } else {
         // Files that exist are replaced, as in the original.
         options.mode = WriteMode::Overwrite;
@@ -92,7 +121,14 @@ fn job(
         Some(FormatSpec::Text(_)) => mapping::declared(&source)?,
         _ => Vec::new(),
     };
-    let mut lines = mapping::of(present(members, "translator"), &declared)?;
+    options.added = added::columns(source_members, matches!(source_object, StoreObject::Files { .. }))?;
+    let translator = present(members, "translator");
+    let reads_text = matches!(source_format, Some(FormatSpec::Text(_)));
+    let mut lines = mapping::of(translator, &declared, reads_text)?;
+    options.conversion = mapping::conversion(translator)?;
+    if matches!(sink_format, Some(FormatSpec::Text(_))) {
+        mapping::as_sink_declares(&mut lines, &mapping::declared(&sink)?);
+    }
     if lines.is_empty() && dialect == Dialect::V1 && matches!(source_object, StoreObject::Table { .. }) {
         lines = structure_only(&source);
     }
@@ -104,6 +140,26 @@ fn job(
         mapping: lines,
         options,
     })
+}
+
+/// What a Copy activity says that contradicts itself, by the member it is in. Members with expressions are known only
+/// when it runs.
+pub(crate) fn contradictions(members: &Value) -> Vec<(&'static str, Fault)> {
+    let fixed = |name: &str| present(members, name).filter(|value| !has_expression(value));
+    let mut found = Vec::new();
+    if let Some(sink) = fixed("sink") {
+        found.extend(write::options(sink, String::new, &mut CopyOptions::default()).err().map(|fault| ("sink", fault)));
+    }
+    if let Some(source) = fixed("source") {
+        found.extend(added::columns(source, true).err().map(|fault| ("source", fault)));
+    }
+    if let Some(translator) = fixed("translator") {
+        let refused =
+            mapping::conversion(Some(translator)).err().or_else(|| mapping::of(Some(translator), &[], false).err());
+        found.extend(refused.map(|fault| ("translator", fault)));
+    }
+    found.retain(|(_, fault)| fault.code == "UserErrorDocument");
+    found
 }
 
 /// The formats of both ends, with what source and sink say about them; tables have none.
@@ -138,7 +194,8 @@ fn structure_only(source: &BoundDataset) -> Vec<ColumnMapping> {
     names.map(|name| ColumnMapping::named(name, name)).collect()
 }
 
-/// Parallelism, proof and what may be lossy. `verifyLevel` and `allowLossy` are members of ours.
+/// Parallelism, proof, what may be lossy, what columns may be added, and how fast. `verifyLevel`, `allowLossy`,
+/// `driftPolicy`, `rowsPerSecond` and `bytesPerSecond` are members of ours.
 fn options(members: &Value) -> Result<CopyOptions, Fault> {
     let mut options = CopyOptions::default();
     if let Some(value) = present(members, "parallelCopies") {
@@ -164,28 +221,24 @@ fn options(members: &Value) -> Result<CopyOptions, Fault> {
     }
     let lossy = items(members, "allowLossy").iter().filter_map(Value::as_str);
     options.allow_lossy = lossy.map(str::to_owned).collect();
+    options.drift = match text(members, "driftPolicy").unwrap_or("refuse").to_ascii_lowercase().as_str() {
+        "refuse" => Drift::Refuse,
+        "add" => Drift::Add,
+        other => {
+            let message = format!("\"{other}\" is not a drift policy.");
+            return Err(Fault::new("UserErrorDocument", message).remedy("Use refuse or add."));
+        }
+    };
+    options.rows_per_second = tolerance::whole(members, "rowsPerSecond")?;
+    options.bytes_per_second = tolerance::whole(members, "bytesPerSecond")?;
     Ok(options)
 }
 
 /// Options whose absence would change the result.
 fn refuse_options(members: &Value) -> Result<(), Fault> {
     let yes = |value: &Value, name: &str| get(value, name) == Some(&Value::Bool(true));
-    for member in ["enableStaging", "enableSkipIncompatibleRow"] {
-        if yes(members, member) {
-            return Err(refuse_member("copy", member));
-        }
-    }
-    for member in ["logStorageSettings", "redirectIncompatibleRowSettings"] {
-        if present(members, member).is_some() {
-            return Err(refuse_member("copy", member));
-        }
-    }
-    if get(members, "logSettings").is_some_and(|settings| yes(settings, "enableCopyActivityLog")) {
-        return Err(refuse_member("copy", "logSettings"));
-    }
-    let skip = get(members, "skipErrorFile").and_then(Value::as_object);
-    if skip.is_some_and(|skip| skip.values().any(|value| *value == Value::Bool(true))) {
-        return Err(refuse_member("copy", "skipErrorFile"));
+    if yes(members, "enableStaging") {
+        return Err(refuse_member("copy", "enableStaging"));
     }
     if !items(members, "preserve").is_empty() {
         return Err(refuse_member("copy", "preserve"));

@@ -82,3 +82,20 @@ pub(super) fn bind(context: &Context<'_>, reference: &Value) -> Result<BoundData
         gateway,
     })
 }
+
+/// A linked service named by itself: a name, or a `LinkedServiceReference`. Gives the gateway too.
+pub(super) fn service(context: &Context<'_>, reference: &Value) -> Result<(StoreRef, Option<String>), Fault> {
+    let name = reference.as_str().or_else(|| text(reference, "referenceName")).unwrap_or_default();
+    let missing = |what: &str, name: &str| {
+        let factory = &context.factory.name;
+        Fault::new("UserErrorNotFound", format!("There is no {what} \"{name}\" in factory \"{factory}\"."))
+    };
+    let (dialect, document) = context.lookup.linked_service(name).ok_or_else(|| missing("linked service", name))?;
+    let given = get(reference, "parameters").and_then(Value::as_object).cloned().unwrap_or_default();
+    let store = store_ref(dialect, name, &context.factory.id, &document, &given)?;
+    let gateway = gateway_of(dialect, &document);
+    match gateway.as_deref().filter(|gateway| !context.lookup.gateway(gateway)) {
+        Some(gateway) => Err(missing("gateway", gateway)),
+        None => Ok((store, gateway)),
+    }
+}

@@ -23,9 +23,6 @@ struct Place {
 pub(super) fn source(dialect: Dialect, dataset: &BoundDataset, source: &Value) -> Result<StoreObject, Fault> {
     fitting("source", dataset, type_of(source), "Source")?;
     let mut place = place(dataset)?;
-    if items(source, "additionalColumns").iter().next().is_some() {
-        return Err(refuse_member("source", "additionalColumns"));
-    }
     let settings = get(source, "storeSettings").unwrap_or(&Value::Null);
     let set = |name: &str| present(settings, name).filter(|value| **value != Value::Bool(false) && **value != "");
     for member in [

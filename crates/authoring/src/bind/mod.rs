@@ -1,13 +1,16 @@
 //! Binding: a pipeline with its parameters becomes activities with jobs. What cannot run carries its reason instead
 //! of a job, so that the run fails with it and the rest is still shown.
 
-mod copy;
+mod added;
+pub(crate) mod copy;
 mod dataset;
 mod files;
 mod format;
 mod mapping;
 mod procedure;
 mod tables;
+mod tolerance;
+mod write;
 
 pub use procedure::PARAMETER_TYPES;
 

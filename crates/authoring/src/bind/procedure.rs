@@ -3,11 +3,10 @@
 
 use dmg_protocol::job::{Job, ProcedureCall, ProcedureJob, ProcedureParameter, StoreRef};
 use dmg_protocol::{Fault, ReceiptParties};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Context, dataset};
 use crate::Dialect;
-use crate::linked_service::{gateway_of, store_ref};
 use crate::member::{get, items, present, text};
 
 /// Type names a parameter may carry: those of the original, and the interim types of copies.
@@ -73,19 +72,7 @@ fn place(context: &Context<'_>, activity: &Value, name: &str) -> Result<(StoreRe
             Fault::new("UserErrorDocument", message).remedy("Add \"linkedServiceName\" beside \"typeProperties\".")
         );
     }
-    let missing = |what: &str, name: &str| {
-        let factory = &context.factory.name;
-        Fault::new("UserErrorNotFound", format!("There is no {what} \"{name}\" in factory \"{factory}\"."))
-    };
-    let (dialect, document) =
-        context.lookup.linked_service(service).ok_or_else(|| missing("linked service", service))?;
-    let given = get(&reference, "parameters").and_then(Value::as_object).cloned().unwrap_or_else(Map::new);
-    let store = store_ref(dialect, service, &context.factory.id, &document, &given)?;
-    let gateway = gateway_of(dialect, &document);
-    if let Some(gateway) = gateway.as_deref().filter(|gateway| !context.lookup.gateway(gateway)) {
-        return Err(missing("gateway", gateway));
-    }
-    Ok((store, gateway))
+    dataset::service(context, &reference)
 }
 
 fn call(activity: &str, members: &Value, timeout_seconds: Option<u64>) -> Result<ProcedureCall, Fault> {
@@ -94,17 +81,19 @@ fn call(activity: &str, members: &Value, timeout_seconds: Option<u64>) -> Result
         let message = format!("The activity \"{activity}\" does not name its stored procedure.");
         return Err(Fault::new("UserErrorDocument", message).remedy("Write its name in \"storedProcedureName\"."));
     }
-    let parameters = match present(members, "storedProcedureParameters") {
-        None => Vec::new(),
-        Some(Value::Object(given)) => {
-            given.iter().map(|(name, value)| parameter(name, value)).collect::<Result<_, _>>()?
-        }
+    Ok(ProcedureCall { name: name.to_owned(), parameters: parameters(members)?, timeout_seconds })
+}
+
+/// `storedProcedureParameters` of an activity, source or sink.
+pub(super) fn parameters(members: &Value) -> Result<Vec<ProcedureParameter>, Fault> {
+    match present(members, "storedProcedureParameters") {
+        None => Ok(Vec::new()),
+        Some(Value::Object(given)) => given.iter().map(|(name, value)| parameter(name, value)).collect(),
         Some(_) => {
             let message = "The member \"storedProcedureParameters\" is an object of parameters by name.";
-            return Err(Fault::new("UserErrorDocument", message));
+            Err(Fault::new("UserErrorDocument", message))
         }
-    };
-    Ok(ProcedureCall { name: name.to_owned(), parameters, timeout_seconds })
+    }
 }
 
 /// `{"value": …, "type": "…"}`, or the value itself as in version 1.

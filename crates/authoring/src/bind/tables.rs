@@ -1,12 +1,13 @@
 //! Tables and queries: what a dataset of a database and its source or sink mean.
 
-use dmg_protocol::job::{CopyOptions, StoreObject};
-use dmg_protocol::{Fault, WriteMode};
+use dmg_protocol::Fault;
+use dmg_protocol::job::{ProcedureParameter, StoreObject};
 use serde_json::Value;
 
 use super::copy::{refuse_member, wrong_type};
 use super::dataset::BoundDataset;
-use crate::member::{get, items, present, text, type_of};
+use super::procedure;
+use crate::member::{get, present, text, type_of};
 
 /// Dataset types that mean a table.
 const TABLES: &[(&str, &str)] = &[
@@ -16,6 +17,16 @@ const TABLES: &[(&str, &str)] = &[
     ("postgres", "AzurePostgreSqlTable"),
     ("sqlite", "RelationalTable"),
     ("sqlite", "SqliteTable"),
+    ("mysql", "RelationalTable"),
+    ("mysql", "MySqlTable"),
+    ("mysql", "MariaDBTable"),
+    ("mysql", "AzureMySqlTable"),
+    ("mysql", "AzureMariaDBTable"),
+    ("sqlserver", "SqlServerTable"),
+    ("sqlserver", "AzureSqlTable"),
+    ("sqlserver", "AzureSqlMITable"),
+    ("sqlserver", "AzureSqlDWTable"),
+    ("sqlserver", "AmazonRdsForSqlServerTable"),
 ];
 
 const SOURCES: &[(&str, &str)] = &[
@@ -25,9 +36,31 @@ const SOURCES: &[(&str, &str)] = &[
     ("postgres", "AzurePostgreSqlSource"),
     ("sqlite", "RelationalSource"),
     ("sqlite", "SqliteSource"),
+    ("mysql", "RelationalSource"),
+    ("mysql", "MySqlSource"),
+    ("mysql", "MariaDBSource"),
+    ("mysql", "AzureMySqlSource"),
+    ("mysql", "AzureMariaDBSource"),
+    ("sqlserver", "SqlSource"),
+    ("sqlserver", "SqlServerSource"),
+    ("sqlserver", "AzureSqlSource"),
+    ("sqlserver", "SqlMISource"),
+    ("sqlserver", "SqlDWSource"),
+    ("sqlserver", "AmazonRdsForSqlServerSource"),
 ];
 
-const SINKS: &[(&str, &str)] = &[("postgres", "PostgreSqlSink"), ("postgres", "AzurePostgreSqlSink")];
+const SINKS: &[(&str, &str)] = &[
+    ("postgres", "PostgreSqlSink"),
+    ("postgres", "AzurePostgreSqlSink"),
+    ("sqlite", "SqliteSink"),
+    ("mysql", "MySqlSink"),
+    ("mysql", "AzureMySqlSink"),
+    ("sqlserver", "SqlSink"),
+    ("sqlserver", "SqlServerSink"),
+    ("sqlserver", "AzureSqlSink"),
+    ("sqlserver", "SqlMISink"),
+    ("sqlserver", "SqlDWSink"),
+];
 
 /// Whether a connector serves tables.
 pub(super) fn serves(connector: &str) -> bool {
@@ -43,9 +76,6 @@ pub(super) fn source(dataset: &BoundDataset, source: &Value) -> Result<StoreObje
     if !fits(SOURCES, &dataset.store.store, type_of(source)) {
         return Err(wrong_type("source", type_of(source), dataset));
     }
-    if items(source, "additionalColumns").iter().next().is_some() {
-        return Err(refuse_member("source", "additionalColumns"));
-    }
     let partitions = text(source, "partitionOption").unwrap_or("None");
     let settings = get(source, "partitionSettings").unwrap_or(&Value::Null);
     let bounds = ["partitionUpperBound", "partitionLowerBound", "partitionNames"];
@@ -53,7 +83,16 @@ pub(super) fn source(dataset: &BoundDataset, source: &Value) -> Result<StoreObje
         // The bounds would filter rows; physical partitions are what the connector chooses by itself.
         return Err(refuse_member("source", "partitionOption"));
     }
-    if let Some(query) = text(source, "query").filter(|query| !query.trim().is_empty()) {
+    if let Some(name) = text(source, "sqlReaderStoredProcedureName").filter(|name| !name.trim().is_empty()) {
+        if text(source, "sqlReaderQuery").is_some_and(|query| !query.trim().is_empty()) {
+            let message = "The source has both sqlReaderQuery and sqlReaderStoredProcedureName.";
+            return Err(Fault::new("UserErrorDocument", message).remedy("Keep the one that is meant."));
+        }
+        return Ok(StoreObject::Query { text: call(name.trim(), &procedure::parameters(source)?) });
+    }
+    if let Some(query) =
+        text(source, "sqlReaderQuery").or_else(|| text(source, "query")).filter(|query| !query.trim().is_empty())
+    {
         if query.contains("?Adf") {
             return Err(refuse_member("source", "query with ?Adf tokens"));
         }
@@ -62,34 +101,23 @@ pub(super) fn source(dataset: &BoundDataset, source: &Value) -> Result<StoreObje
     table(dataset)
 }
 
-/// The table to write, and how.
-pub(super) fn sink(dataset: &BoundDataset, sink: &Value, options: &mut CopyOptions) -> Result<StoreObject, Fault> {
-    let name = type_of(sink);
-    if name.eq_ignore_ascii_case("SqliteSink") && dataset.store.store == "sqlite" {
-        let message =
-            format!("The dataset \"{}\" is a SQLite table, which can be read but not written yet.", dataset.name);
-        return Err(Fault::new("UserErrorNotSupported", message).remedy("Choose a PostgreSQL table or a file as sink."));
-    }
-    if !fits(SINKS, &dataset.store.store, name) {
-        return Err(wrong_type("sink", name, dataset));
-    }
-    let method = text(sink, "writeMethod").or_else(|| text(sink, "writeBehavior")).unwrap_or("CopyCommand");
-    options.mode = match method.to_ascii_lowercase().as_str() {
-        "copycommand" | "bulkinsert" | "insert" | "append" => WriteMode::Append,
-        "overwrite" => WriteMode::Overwrite,
-        _ => return Err(refuse_member("sink", &format!("writeMethod {method}"))),
-    };
-    let script = text(sink, "preCopyScript").or_else(|| text(sink, "sqlWriterCleanupScript"));
-    options.pre_copy_script = script.filter(|script| !script.trim().is_empty()).map(str::to_owned);
-    options.create_table = match text(sink, "tableOption").unwrap_or("none").to_ascii_lowercase().as_str() {
-        "none" | "" => false,
-        "autocreate" => true,
-        other => return Err(refuse_member("sink", &format!("tableOption {other}"))),
-    };
-    for member in ["sliceIdentifierColumnName", "sqlWriterStoredProcedureName"] {
-        if present(sink, member).is_some_and(|value| value != "") {
-            return Err(refuse_member("sink", member));
-        }
+/// A procedure that yields rows, as the statement SQL Server takes.
+fn call(name: &str, parameters: &[ProcedureParameter]) -> String {
+    // The name is the author's own, in parts: each is quoted anew, so that it is one name and nothing else.
+    let parts = split_name(name);
+    let name = parts.iter().map(|part| format!("[{}]", part.replace(']', "]]"))).collect::<Vec<_>>().join(".");
+    let given = parameters.iter().map(|parameter| {
+        let value = parameter.value.as_deref().map(|value| format!("N'{}'", value.replace('\'', "''")));
+        let plain: String = parameter.name.chars().filter(|c| c.is_alphanumeric() || "_#$".contains(*c)).collect();
+        format!(" @{plain} = {}", value.as_deref().unwrap_or("NULL"))
+    });
+    format!("EXEC {name}{}", given.collect::<Vec<_>>().join(","))
+}
+
+/// The table to write. How is the business of `write`.
+pub(super) fn sink(dataset: &BoundDataset, sink: &Value) -> Result<StoreObject, Fault> {
+    if !fits(SINKS, &dataset.store.store, type_of(sink)) {
+        return Err(wrong_type("sink", type_of(sink), dataset));
     }
     table(dataset)
 }
@@ -164,7 +192,20 @@ fn split_name(name: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::split_name;
+    use dmg_protocol::job::ProcedureParameter;
+
+    use super::{call, split_name};
+
+    #[test]
+    fn a_procedure_is_called_by_quoted_names_and_texts() {
+        let parameter = |name: &str, value: Option<&str>| ProcedureParameter {
+            name: name.to_owned(),
+            type_name: None,
+            value: value.map(str::to_owned),
+        };
+        let given = [parameter("day", Some("it's")), parameter("none; DROP", None)];
+        assert_eq!(call("dbo.[my proc]", &given), "EXEC [dbo].[my proc] @day = N'it''s', @noneDROP = NULL");
+    }
 
     #[test]
     fn names() {

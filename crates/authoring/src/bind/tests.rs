@@ -55,12 +55,12 @@ fn v2_documents() -> Documents {
         .service(V2, "Lite", "Sqlite", json!({"path": "/d/a.db"}))
         .service(V2, "Disk", "FileServer", json!({"host": "/data"}))
         .service(V2, "Blob", "AzureBlobStorage", json!({"connectionString": "AccountName=acct;AccountKey=**********", "encryptedCredential": "ENV2"}))
-        .service(V2, "Sql", "SqlServer", json!({"server": "s", "database": "d"}))
+        .service(V2, "Ora", "Oracle", json!({"connectionString": "host=s"}))
         .dataset(V2, "Orders", "Pg", json!({"type": "PostgreSqlV2Table", "typeProperties": {"schema": "public", "table": "orders"}}))
         .dataset(V2, "Old", "Pg", json!({"type": "PostgreSqlTable", "typeProperties": {"tableName": "public.\"Odd.Name\""}}))
         .dataset(V2, "Nameless", "Pg", json!({"type": "PostgreSqlTable", "typeProperties": {}}))
         .dataset(V2, "LiteT", "Lite", json!({"type": "SqliteTable", "typeProperties": {"tableName": "t"}}))
-        .dataset(V2, "SqlT", "Sql", json!({"type": "SqlServerTable", "typeProperties": {"table": "t"}}))
+        .dataset(V2, "OraT", "Ora", json!({"type": "OracleTable", "typeProperties": {"table": "t"}}))
         .dataset(V2, "Csv", "Disk", json!({"type": "DelimitedText", "parameters": {"f": {"type": "String", "defaultValue": "x.csv"}},
             "typeProperties": {"location": {"type": "FileServerLocation", "folderPath": ".\\in\\day", "fileName": "@dataset().f"}, "firstRowAsHeader": true},
             "schema": [{"name": "a", "type": "String"}, {"name": "b", "type": "Int32"}]}))
@@ -245,6 +245,138 @@ fn sinks_and_options() {
 }
 
 #[test]
+fn write_modes() {
+    use dmg_protocol::WriteMode;
+    let options = |sink: Value| ok("Csv", "Orders", json!({"type": "DelimitedTextSource"}), sink).options;
+    let upsert = options(
+        json!({"type": "AzurePostgreSqlSink", "writeMethod": "Upsert", "upsertSettings": {"keys": ["id", "day"]},
+        "writeBatchSize": 500, "writeBatchTimeout": "00:10:00"}),
+    );
+    assert_eq!((upsert.mode, upsert.keys), (WriteMode::Upsert, vec!["id".to_owned(), "day".to_owned()]));
+    assert_eq!((upsert.batch_rows, upsert.batch_timeout_seconds), (Some(500), Some(600)));
+    let sliced = || {
+        options(
+            json!({"type": "PostgreSqlSink", "sliceIdentifierColumnName": "slice", "sqlWriterCleanupScript": "delete from x"}),
+        )
+    };
+    let slice = sliced().slice.expect("a slice");
+    assert_eq!((sliced().mode, slice.column.as_str(), slice.value.len()), (WriteMode::Slice, "slice", 64));
+    assert_eq!(sliced().slice, Some(slice), "the same slice has the same value");
+    assert_eq!(sliced().pre_copy_script.as_deref(), Some("delete from x"));
+    let called = options(
+        json!({"type": "PostgreSqlSink", "sqlWriterStoredProcedureName": "p", "sqlWriterTableType": "t",
+        "storedProcedureTableTypeParameterName": "rows", "storedProcedureParameters": {"a": {"value": 1, "type": "Int32"}, "b": null}}),
+    );
+    let procedure = called.procedure.expect("a procedure");
+    assert_eq!((called.mode, procedure.name.as_str()), (WriteMode::Procedure, "p"));
+    assert_eq!((procedure.table_type.as_deref(), procedure.table_parameter.as_deref()), (Some("t"), Some("rows")));
+    assert_eq!(procedure.parameters.len(), 2);
+    let lite = ok(
+        "Orders",
+        "LiteT",
+        json!({"type": "PostgreSqlSource"}),
+        json!({"type": "SqliteSink", "writeBehavior": "overwrite"}),
+    );
+    assert_eq!((lite.sink.store.store.as_str(), lite.options.mode), ("sqlite", WriteMode::Overwrite));
+}
+
+#[test]
+fn slices_differ_by_activity_and_parameters() {
+    let reference = |name: &str| json!([{"referenceName": name, "type": "DatasetReference"}]);
+    let value = |activity: &str, day: &str| {
+        let activity = json!({"name": activity, "type": "Copy", "inputs": reference("Csv"), "outputs": reference("Orders"),
+            "typeProperties": {"source": {"type": "DelimitedTextSource"}, "sink": {"type": "PostgreSqlSink", "sliceIdentifierColumnName": "s"}}});
+        let pipeline = json!({"parameters": {"day": {"type": "String"}}, "activities": [activity]});
+        let mut bound = bound(Dialect::V2, &v2_documents(), pipeline, json!({"day": day})).expect("binds");
+        copy_job(bound.remove(0)).options.slice.expect("a slice").value
+    };
+    assert_eq!(value("A", "1"), value("A", "1"));
+    assert_ne!(value("A", "1"), value("A", "2"));
+    assert_ne!(value("A", "1"), value("B", "1"));
+}
+
+#[test]
+fn added_columns_and_tolerance() {
+    use dmg_protocol::job::AddedValue;
+    let source = json!({"type": "DelimitedTextSource", "additionalColumns": [
+        {"name": "file", "value": "$$FILEPATH"}, {"name": "twice", "value": "$$COLUMN:a"}, {"name": "run", "value": "@pipeline().RunId"},
+        {"name": "n", "value": 7}, {"name": "row", "value": "$$ROWNUMBER"}, {"name": "id", "value": "$$runid"}]});
+    let job = copy_job(v2_copy(
+        "Csv",
+        "Pq",
+        json!({"source": source, "sink": {"type": "ParquetSink"},
+        "enableSkipIncompatibleRow": true, "maxSkippedRows": 10, "maxSkippedPercent": 2.5, "driftPolicy": "add", "rowsPerSecond": 100,
+        "redirectIncompatibleRowSettings": {"linkedServiceName": {"referenceName": "Disk", "type": "LinkedServiceReference"}, "path": "bad/rows/"}}),
+    ));
+    let text = |text: &str| AddedValue::Text { text: text.to_owned() };
+    let added: Vec<_> = job.options.added.into_iter().map(|column| column.value).collect();
+    let again = AddedValue::Column { column: "a".to_owned() };
+    assert_eq!(
+        added,
+        [AddedValue::SourceFile, again, text("run-1"), text("7"), AddedValue::RowNumber, AddedValue::RunId]
+    );
+    assert_eq!((job.options.drift, job.options.rows_per_second), (dmg_protocol::job::Drift::Add, Some(100)));
+    let tolerance = job.options.tolerance.expect("rows are skipped");
+    assert_eq!((tolerance.rows_max, tolerance.share_max), (Some(10), Some(0.025)));
+    let redirect = tolerance.redirect.expect("a place");
+    assert_eq!((redirect.store.store.as_str(), redirect.folder.as_str()), ("file", "bad/rows"));
+    let logged = copy_job(v2_copy(
+        "Orders",
+        "Pq",
+        json!({"source": {"type": "PostgreSqlSource"}, "sink": {"type": "ParquetSink"},
+        "enableSkipIncompatibleRow": true, "logSettings": {"enableCopyActivityLog": true, "logLocationSettings": {
+        "linkedServiceName": {"referenceName": "Disk", "type": "LinkedServiceReference"}, "path": "log"}}}),
+    ));
+    assert_eq!(logged.options.tolerance.and_then(|tolerance| tolerance.redirect).expect("a place").folder, "log");
+}
+
+#[test]
+fn types_cultures_and_formats_of_a_mapping() {
+    use dmg_protocol::Kind;
+    let line = |source: Value, sink: Value, input: &str| {
+        let type_name = if input == "Csv" { "DelimitedTextSource" } else { "PostgreSqlSource" };
+        let members = json!({"source": {"type": type_name}, "sink": {"type": "ParquetSink"}, "translator": {"type": "TabularTranslator",
+            "mappings": [{"source": source, "sink": sink}], "typeConversion": true, "typeConversionSettings": {"allowDataTruncation": true,
+            "treatBooleanAsNumber": false, "culture": "fr-fr", "dateTimeFormat": "dd/MM/yyyy", "timeSpanFormat": "hh\\:mm"}}});
+        let job = copy_job(v2_copy(input, "Pq", members));
+        let said = job.options.conversion;
+        assert!(said.allow_truncation && !said.boolean_as_number);
+        assert_eq!((said.culture.as_deref(), said.timestamp_format.as_deref()), (Some("fr-fr"), Some("dd/MM/yyyy")));
+        assert_eq!(said.time_format.as_deref(), Some("HH\\:mm"));
+        job.mapping.into_iter().next().expect("a line")
+    };
+    let decimal = Kind::Decimal { precision: 12, scale: 2 };
+    for (source, sink, input, kind) in [
+        (json!({"name": "a", "type": "String"}), json!({"name": "x", "type": "Int32"}), "Csv", Some(Kind::Int32)),
+        (
+            json!({"name": "a", "type": "DateTime", "format": "dd.MM.yyyy"}),
+            json!({"name": "x", "type": "String"}),
+            "Csv",
+            Some(Kind::Timestamp),
+        ),
+        (json!({"name": "a", "type": "Int32"}), json!({"name": "x", "type": "Int64"}), "Orders", Some(Kind::Int64)),
+        (
+            json!({"name": "a"}),
+            json!({"name": "x", "type": "Decimal", "precision": 12, "scale": 2}),
+            "Orders",
+            Some(decimal),
+        ),
+        (json!({"name": "a", "type": "Int32"}), json!({"name": "x", "type": "String"}), "Orders", Some(Kind::Text)),
+        (json!({"name": "a", "type": "TimeSpan"}), json!({"name": "x"}), "Orders", Some(Kind::Time)),
+        (json!({"name": "a"}), json!({"name": "x"}), "Orders", None),
+    ] {
+        let words = format!("{source} to {sink}");
+        assert_eq!(line(source, sink, input).kind, kind, "{words}");
+    }
+    let dated = line(
+        json!({"name": "a", "type": "DateTime", "format": "dd.MM.yyyy", "culture": "de-de"}),
+        json!({"name": "x"}),
+        "Csv",
+    );
+    assert_eq!((dated.format.as_deref(), dated.culture.as_deref()), (Some("dd.MM.yyyy"), Some("de-de")));
+}
+
+#[test]
 fn what_cannot_run_says_why() {
     let pg = json!({"type": "PostgreSqlV2Source"});
     let parquet = json!({"type": "ParquetSink"});
@@ -252,12 +384,52 @@ fn what_cannot_run_says_why() {
     let mut texts = Vec::new();
     for (input, output, source, sink) in [
         ("Missing", "Pq", pg.clone(), parquet.clone()),
-        ("SqlT", "Pq", json!({"type": "SqlServerSource"}), parquet.clone()),
+        ("OraT", "Pq", json!({"type": "OracleSource"}), parquet.clone()),
         ("Orders", "Pq", json!({"type": "SqlServerSource"}), parquet.clone()),
         ("Nameless", "Pq", pg.clone(), parquet.clone()),
         ("Orders", "PqWrong", pg.clone(), parquet.clone()),
-        ("Orders", "LiteT", pg.clone(), json!({"type": "SqliteSink"})),
-        ("Orders", "Orders", pg.clone(), json!({"type": "AzurePostgreSqlSink", "writeMethod": "Upsert"})),
+        ("Orders", "LiteT", pg.clone(), json!({"type": "SqliteSink", "writeBehavior": "merge"})),
+        (
+            "Orders",
+            "Orders",
+            pg.clone(),
+            json!({"type": "AzurePostgreSqlSink", "writeMethod": "Upsert", "sliceIdentifierColumnName": "s"}),
+        ),
+        ("Orders", "Orders", pg.clone(), json!({"type": "PostgreSqlSink", "upsertSettings": {"keys": ["id"]}})),
+        (
+            "Orders",
+            "Orders",
+            pg.clone(),
+            json!({"type": "PostgreSqlSink", "writeBehavior": "upsert", "upsertSettings": {"keys": "id"}}),
+        ),
+        ("Orders", "Orders", pg.clone(), json!({"type": "PostgreSqlSink", "writeBehavior": "storedProcedure"})),
+        (
+            "Orders",
+            "Orders",
+            pg.clone(),
+            json!({"type": "PostgreSqlSink", "sqlWriterStoredProcedureName": "p", "tableOption": "autoCreate"}),
+        ),
+        ("Orders", "Orders", pg.clone(), json!({"type": "PostgreSqlSink", "storedProcedureParameters": {"a": 1}})),
+        ("Orders", "Orders", pg.clone(), json!({"type": "PostgreSqlSink", "writeBatchTimeout": "soon"})),
+        ("Orders", "Orders", pg.clone(), json!({"type": "PostgreSqlSink", "writeBatchSize": -1})),
+        (
+            "Orders",
+            "Pq",
+            json!({"type": "PostgreSqlSource", "additionalColumns": [{"name": "f", "value": "$$FILEPATH"}]}),
+            parquet.clone(),
+        ),
+        (
+            "Orders",
+            "Pq",
+            json!({"type": "PostgreSqlSource", "additionalColumns": [{"name": "f", "value": "$$LASTMODIFIED"}]}),
+            parquet.clone(),
+        ),
+        (
+            "Orders",
+            "Pq",
+            json!({"type": "PostgreSqlSource", "additionalColumns": [{"name": "f", "value": 1}, {"name": "f", "value": 2}]}),
+            parquet.clone(),
+        ),
         ("Orders", "Pq", json!({"type": "AzurePostgreSqlSource", "partitionOption": "DynamicRange"}), parquet.clone()),
         ("Zipped", "Pq", text.clone(), parquet.clone()),
         ("Json", "Pq", json!({"type": "JsonSource"}), parquet.clone()),
@@ -276,7 +448,22 @@ fn what_cannot_run_says_why() {
     }
     for (member, value) in [
         ("enableStaging", json!(true)),
-        ("enableSkipIncompatibleRow", json!(true)),
+        ("redirectIncompatibleRowSettings", json!({"linkedServiceName": "Disk", "path": "bad"})),
+        ("skipErrorFile", json!({"fileMissing": true})),
+        ("driftPolicy", json!("ignore")),
+        ("translator", json!({"type": "TabularTranslator", "typeConversionSettings": {"culture": "de-de"}})),
+        (
+            "translator",
+            json!({"type": "TabularTranslator", "typeConversion": true, "typeConversionSettings": {"kulture": "de-de"}}),
+        ),
+        (
+            "translator",
+            json!({"type": "TabularTranslator", "mappings": [{"source": {"name": "a", "type": "Object"}, "sink": {"name": "a"}}]}),
+        ),
+        (
+            "translator",
+            json!({"type": "TabularTranslator", "mappings": [{"source": {"name": "a", "format": "dd"}, "sink": {"name": "a"}}]}),
+        ),
         ("verifyLevel", json!("most")),
         ("translator", json!({"type": "TabularTranslator", "collectionReference": "$.a"})),
     ] {

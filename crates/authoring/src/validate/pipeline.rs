@@ -123,6 +123,9 @@ fn copy(dialect: Dialect, activity: &Value, members: &Value, path: &str, finding
             }
         }
     }
+    for (member, fault) in crate::bind::copy::contradictions(members) {
+        findings.push(Finding::error(format!("{path}.typeProperties.{member}"), fault.message));
+    }
     for (member, least) in [("parallelCopies", 1), ("dataIntegrationUnits", 2)] {
         let Some(value) = present(members, member).filter(|value| !has_expression(value)) else { continue };
         if value.as_i64().is_none_or(|value| value < least) {

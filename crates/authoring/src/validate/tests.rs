@@ -261,3 +261,23 @@ fn secrets_that_cannot_be_sealed_are_refused_and_not_repeated() {
         assert!(!said.contains("hunter2") && !said.contains("4711"), "{said}");
     }
 }
+
+#[test]
+fn contradictions_of_a_copy_are_found_before_it_runs() {
+    let reference = |name: &str| json!([{"referenceName": name, "type": "DatasetReference"}]);
+    let document = |sink: Value, translator: Value| {
+        json!({"properties": {"activities": [{"name": "A", "type": "Copy", "inputs": reference("I"), "outputs": reference("O"),
+            "typeProperties": {"source": {"type": "PostgreSqlV2Source"}, "sink": sink, "translator": translator}}]}})
+    };
+    let check =
+        |sink: Value, translator: Value| errors(Dialect::V2, DocumentKind::Pipeline, &document(sink, translator));
+    let place = "$.properties.activities[0].typeProperties";
+    let sink = json!({"type": "SqlServerSink", "writeBehavior": "StoredProcedure"});
+    let expected = format!("{place}.sink: The sink writes by stored procedure, but does not name it.");
+    assert_eq!(check(sink, Value::Null), [expected]);
+    let late = json!({"type": "SqlServerSink", "writeBehavior": "@pipeline().parameters.how"});
+    assert_eq!(check(late, Value::Null), [""; 0]);
+    let translator = json!({"type": "TabularTranslator", "columnMappings": "a"});
+    let expected = format!("{place}.translator: The column mapping \"a\" is not of the form \"source: sink\".");
+    assert_eq!(check(json!({"type": "SqlServerSink"}), translator), [expected]);
+}
