@@ -21,13 +21,20 @@ pub(super) fn error(path: &Path, error: rusqlite::Error) -> Error {
                 .remedy("Check the path, or restore the file from a backup.")
         }
         Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::AuthorizationForStatementDenied) => {
-            Fault::new("UserErrorPermission", format!("{place} may not be read by the gateway's user."))
+            Fault::new(
+                "UserErrorPermission",
+                format!("{place} may not be read or not be written by the gateway's user."),
+            )
         }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            Fault::new("StoreErrorConflict", format!("{place} is locked by another program."))
-                .remedy("Wait until the other program is done.")
-        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::new(
+            "StoreErrorConflict",
+            format!("{place} is locked by another program."),
+        )
+        .remedy(
+            "Wait until the other program is done. To read and write one file at once, set its journal_mode to wal.",
+        ),
         Some(ErrorCode::DiskFull) => Fault::new("StoreErrorNoSpace", format!("{place}: the disk is full.")),
+        Some(ErrorCode::ConstraintViolation) => constraint(&place, &error, &text),
         _ if text.contains("no such table") => {
             Fault::new("UserErrorTableMissing", format!("{place} reports: {}.", first_line(&text)))
         }
@@ -41,6 +48,15 @@ pub(super) fn error(path: &Path, error: rusqlite::Error) -> Error {
         _ => Fault::new("StoreErrorFailed", format!("{place} reports: {}.", first_line(&text))),
     };
     Error::caused(fault, code.map_or_else(|| "SQLite".to_owned(), |code| format!("{code:?}")))
+}
+
+/// A row that the table's own rules refuse.
+fn constraint(place: &str, error: &rusqlite::Error, text: &str) -> Fault {
+    use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE};
+    let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
+    let double = [SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_ROWID, SQLITE_CONSTRAINT_UNIQUE].contains(&extended);
+    let code = if double { "UserErrorDuplicateKey" } else { "UserErrorValue" };
+    Fault::new(code, format!("{place} refuses a row: {}.", first_line(text)))
 }
 
 /// The message without the statement rusqlite adds.

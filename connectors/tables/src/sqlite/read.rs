@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use dmg_ambient::TaskGroup;
 use dmg_connector::{BatchLimits, BatchStream, Column, Error, Result, Source, Traffic, schema};
 use dmg_protocol::job::StoreObject;
-use dmg_protocol::{Fault, Kind, PartPlan};
+use dmg_protocol::{ColumnPlan, Fault, Kind, PartPlan};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::mpsc;
 
 use super::errors::error;
+use super::target::{self, quoted, quoted_list};
 use super::types::{Cells, kind, kind_of_value};
 
 /// Batches waiting between the reading thread and the copy.
@@ -34,16 +35,16 @@ pub(super) struct SqliteSource {
 }
 
 /// Runs blocking work on a thread and waits for it.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let mut tasks = TaskGroup::new();
     tasks.spawn_blocking(work);
     match tasks.join_next().await {
         Some(Ok(result)) => result,
-        _ => Err(Fault::new("SystemErrorInternal", "A thread that reads SQLite crashed.").into()),
+        _ => Err(Fault::new("SystemErrorInternal", "A thread that works on SQLite crashed.").into()),
     }
 }
 
-fn connect(path: &Path) -> Result<Connection> {
+pub(super) fn connect(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|e| error(path, e))?;
     // The first statement that reads fixes the state that is seen until the end.
@@ -65,7 +66,6 @@ impl SqliteSource {
     pub(super) async fn open(path: PathBuf, object: &StoreObject) -> Result<Self> {
         let (sql, what) = match object {
             StoreObject::Table { schema, table } => {
-                let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
                 let from = schema.iter().chain([table]).map(|name| quoted(name)).collect::<Vec<_>>().join(".");
                 (format!("SELECT * FROM {from}"), format!("table {table}"))
             }
@@ -76,9 +76,16 @@ impl SqliteSource {
         };
         let label = format!("SQLite {}, {what}", path.display());
         let (opened, statement) = (path.clone(), sql.clone());
+        let table = match object {
+            StoreObject::Table { table, .. } => Some(table.clone()),
+            _ => None,
+        };
         let (connection, columns) = blocking(move || {
             let connection = connect(&opened)?;
-            let columns = describe(&connection, &opened, &statement)?;
+            let mut columns = describe(&connection, &opened, &statement)?;
+            if let Some(table) = table {
+                note_keys(&connection, &table, &mut columns).map_err(|e| error(&opened, e))?;
+            }
             Ok((connection, columns))
         })
         .await?;
@@ -86,6 +93,41 @@ impl SqliteSource {
         let connection = Arc::new(Mutex::new(connection));
         Ok(SqliteSource { path, connection, sql, columns, parts, label, traffic: Arc::default() })
     }
+}
+
+impl SqliteSource {
+    /// Opens a table that a plan filled, to read exactly the planned columns in the planned kinds.
+    pub(super) async fn planned(path: PathBuf, table: &str, plan: &[ColumnPlan]) -> Result<Self> {
+        let columns: Vec<Column> = plan
+            .iter()
+            .map(|plan| Column {
+                name: plan.sink.clone(),
+                kind: plan.kind,
+                type_name: plan.sink_type.clone(),
+                nullable: true,
+                key: false,
+            })
+            .collect();
+        let names = quoted_list(columns.iter().map(|column| column.name.as_str()));
+        let sql = format!("SELECT {names} FROM {}", quoted(table));
+        let opened = path.clone();
+        let connection = blocking(move || connect(&opened)).await?;
+        let label = format!("SQLite {}, table {table}", path.display());
+        let parts = vec![PartPlan { index: 0, label: format!("table {table}"), spec: serde_json::Value::Null }];
+        let connection = Arc::new(Mutex::new(connection));
+        Ok(SqliteSource { path, connection, sql, columns, parts, label, traffic: Arc::default() })
+    }
+}
+
+/// Adds what a table says of keys and NULL; views say nothing.
+fn note_keys(connection: &Connection, table: &str, columns: &mut [Column]) -> rusqlite::Result<()> {
+    for found in target::columns(connection, table, false)? {
+        if let Some(column) = columns.iter_mut().find(|column| column.name == found.column.name) {
+            column.nullable = found.column.nullable;
+            column.key = found.column.key;
+        }
+    }
+    Ok(())
 }
 
 /// Names and kinds: by declared type, else by the first values.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder};
 use arrow_array::{Array, ArrayRef};
+use dmg_connector::text_form::ColumnParser;
 use dmg_protocol::Kind;
 use rusqlite::types::ValueRef;
 
@@ -30,6 +31,10 @@ pub(super) fn kind(declared: &str) -> Option<Kind> {
         ("NUMBER", Kind::DecimalText),
     ];
     let declared = declared.to_ascii_uppercase();
+    // The name our own tables give to exact decimals; TEXT in it makes SQLite keep the digits.
+    if let Some(limits) = declared.strip_prefix("DECIMAL_TEXT") {
+        return Some(format!("decimal{}", limits.replace(' ', "")).parse().unwrap_or(Kind::DecimalText));
+    }
     WORDS.iter().find(|(word, _)| declared.contains(word)).map(|(_, kind)| *kind)
 }
 
@@ -49,8 +54,10 @@ pub(super) enum Cells {
     Boolean(BooleanBuilder),
     Integer(Int64Builder),
     Real(Float64Builder),
-    /// Decimals too, as text.
+    /// Decimals without limits, as text.
     Decimal(StringBuilder),
+    /// Decimals with limits.
+    Limited(ColumnParser),
     Text(StringBuilder),
     Bytes(BinaryBuilder),
 }
@@ -62,6 +69,7 @@ impl Cells {
             Kind::Int64 => Cells::Integer(Int64Builder::new()),
             Kind::Float64 => Cells::Real(Float64Builder::new()),
             Kind::DecimalText => Cells::Decimal(StringBuilder::new()),
+            Kind::Decimal { .. } => Cells::Limited(ColumnParser::new(kind, 0)),
             Kind::Bytes => Cells::Bytes(BinaryBuilder::new()),
             _ => Cells::Text(StringBuilder::new()),
         }
@@ -75,11 +83,16 @@ impl Cells {
             (Cells::Real(cells), ValueRef::Null) => cells.append_null(),
             (Cells::Decimal(cells) | Cells::Text(cells), ValueRef::Null) => cells.append_null(),
             (Cells::Bytes(cells), ValueRef::Null) => cells.append_null(),
+            (Cells::Limited(cells), ValueRef::Null) => cells.push_null(),
+            (Cells::Limited(cells), ValueRef::Integer(number)) => cells.push(&number.to_string()).map_err(digits)?,
+            (Cells::Limited(cells), ValueRef::Text(text)) => {
+                cells.push(std::str::from_utf8(text).map_err(|_| "text that is no decimal")?).map_err(digits)?;
+            }
             (Cells::Boolean(cells), ValueRef::Integer(bit @ (0 | 1))) => cells.append_value(bit == 1),
             (Cells::Integer(cells), ValueRef::Integer(number)) => cells.append_value(number),
             (Cells::Real(cells), ValueRef::Real(number)) => cells.append_value(number),
-            // A whole number below 2^53 is a double without any change.
-            (Cells::Real(cells), ValueRef::Integer(number)) if number.unsigned_abs() <= 1 << 53 => {
+            // Whole doubles may be stored as integers; those that a double holds come back as they were.
+            (Cells::Real(cells), ValueRef::Integer(number)) if is_double(number) => {
                 cells.append_value(number as f64);
             }
             (Cells::Decimal(cells), ValueRef::Integer(number)) => cells.append_value(number.to_string()),
@@ -109,14 +122,27 @@ impl Cells {
             Cells::Real(cells) => Arc::new(cells.finish()),
             Cells::Decimal(cells) | Cells::Text(cells) => Arc::new(cells.finish()),
             Cells::Bytes(cells) => Arc::new(cells.finish()),
+            Cells::Limited(cells) => return cells.finish(),
         };
         array
     }
 }
 
+/// Whether a double holds the number without any change.
+fn is_double(number: i64) -> bool {
+    i128::from(number) == (number as f64) as i128
+}
+
+fn digits(_: &'static str) -> &'static str {
+    "a number that does not fit the declared digits"
+}
+
 /// Text that is plain decimal digits with at most one point and a sign.
 fn decimal(text: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(text).ok()?;
+    if ["NaN", "Infinity", "-Infinity"].contains(&text) {
+        return Some(text);
+    }
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
     let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -138,6 +164,9 @@ mod tests {
             ("BLOB", Some("bytes")),
             ("boolean", Some("boolean")),
             ("DATETIME", Some("text")),
+            ("DECIMAL_TEXT(15,2)", Some("decimal(15,2)")),
+            ("decimal_text", Some("decimal")),
+            ("DECIMAL_TEXT(99)", Some("decimal")),
             ("", None),
             ("odd", None),
         ] {
@@ -152,6 +181,7 @@ mod tests {
         assert_eq!(cells.push(ValueRef::Text(b"1")), Err("text"));
         assert_eq!(Cells::new(Kind::Boolean).push(ValueRef::Integer(2)), Err("an integer"));
         assert_eq!(Cells::new(Kind::Float64).push(ValueRef::Integer(i64::MAX)), Err("an integer"));
+        assert!(Cells::new(Kind::Float64).push(ValueRef::Integer(1 << 62)).is_ok());
         assert!(Cells::new(Kind::DecimalText).push(ValueRef::Text(b"-1.50")).is_ok());
         assert!(Cells::new(Kind::DecimalText).push(ValueRef::Text(b"1e5")).is_err());
     }
