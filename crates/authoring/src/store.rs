@@ -75,6 +75,11 @@ pub(crate) fn target(connector: Option<&str>, members: &Members) -> Map<String, 
             put("port", members.text(&["port"]));
             put("database", members.text(POSTGRES_DATABASE));
         }
+        Some("mysql") => {
+            put("host", members.text(POSTGRES_HOST));
+            put("port", members.text(&["port"]));
+            put("database", members.text(POSTGRES_DATABASE));
+        }
         Some("sqlserver") => {
             put("host", members.text(SQL_SERVER_HOST));
             put("port", members.text(&["port"]));
@@ -105,6 +110,7 @@ pub(crate) fn settings(connector: &str, name: &str, members: &Members) -> Result
     let mut settings = target(Some(connector), members);
     match connector {
         "postgres" => postgres(name, members, &mut settings)?,
+        "mysql" => mysql(name, members, &mut settings)?,
         "sqlite" => need(name, &settings, "path", "path")?,
         "sqlserver" => sql_server(name, members, &mut settings)?,
         "file" => file(name, members, &settings)?,
@@ -143,15 +149,7 @@ const SSL_MODES: &[(&str, &str)] = &[
 fn postgres(name: &str, members: &Members, settings: &mut Map<String, Value>) -> Result<(), Fault> {
     need(name, settings, "host", "server")?;
     need(name, settings, "database", "database")?;
-    if let Some(port) = settings.get("port").and_then(Value::as_str) {
-        let port: u16 = port.parse().map_err(|_| {
-            Fault::new(
-                "UserErrorSettings",
-                format!("The port \"{port}\" of linked service \"{name}\" is not a number up to 65535."),
-            )
-        })?;
-        settings.insert("port".to_owned(), json!(port));
-    }
+    port(name, settings)?;
     if let Some(kind) = members.text(&["authenticationtype"])
         && !["basic", "anonymous"].contains(&kind.to_lowercase().as_str())
     {
@@ -166,13 +164,31 @@ fn postgres(name: &str, members: &Members, settings: &mut Map<String, Value>) ->
             )));
         }
     }
-    if let Some(user) = members.text(POSTGRES_USER) {
-        settings.insert("user".to_owned(), json!(user));
-    }
     if let Some(mode) = postgres_ssl_mode(name, members)? {
         settings.insert("sslMode".to_owned(), json!(mode));
     }
-    if let Some(seconds) = members.text(&["connectiontimeout", "timeout"]) {
+    user_and_timeout(name, members, settings)
+}
+
+/// The port as a number.
+fn port(name: &str, settings: &mut Map<String, Value>) -> Result<(), Fault> {
+    if let Some(port) = settings.get("port").and_then(Value::as_str) {
+        let port: u16 = port.parse().map_err(|_| {
+            Fault::new(
+                "UserErrorSettings",
+                format!("The port \"{port}\" of linked service \"{name}\" is not a number up to 65535."),
+            )
+        })?;
+        settings.insert("port".to_owned(), json!(port));
+    }
+    Ok(())
+}
+
+fn user_and_timeout(name: &str, members: &Members, settings: &mut Map<String, Value>) -> Result<(), Fault> {
+    if let Some(user) = members.text(POSTGRES_USER) {
+        settings.insert("user".to_owned(), json!(user));
+    }
+    if let Some(seconds) = members.text(&["connectiontimeout", "connecttimeout", "timeout"]) {
         let seconds: u32 = seconds.parse().map_err(|_| {
             let message = format!(
                 "The connection timeout \"{seconds}\" of linked service \"{name}\" is not a number of seconds."
@@ -185,6 +201,58 @@ fn postgres(name: &str, members: &Members, settings: &mut Map<String, Value>) ->
         }
     }
     need(name, settings, "user", "user name")
+}
+
+/// The names of MySQL's `sslMode`, in the order of their numbers in version 2.
+const MYSQL_SSL_MODES: &[(&str, &str)] = &[
+    ("disabled", "disable"),
+    ("preferred", "prefer"),
+    ("required", "require"),
+    ("verifyca", "verify-ca"),
+    ("verifyidentity", "verify-full"),
+    ("none", "disable"),
+    ("disable", "disable"),
+    ("prefer", "prefer"),
+    ("require", "require"),
+    ("verifyfull", "verify-full"),
+];
+
+fn mysql(name: &str, members: &Members, settings: &mut Map<String, Value>) -> Result<(), Fault> {
+    need(name, settings, "host", "server")?;
+    need(name, settings, "database", "database")?;
+    port(name, settings)?;
+    if let Some(kind) = members.text(&["authenticationtype"])
+        && !["basic", "anonymous"].contains(&kind.to_lowercase().as_str())
+    {
+        return Err(unsupported(format!(
+            "The linked service \"{name}\" logs in by {kind}; only user name and password are supported."
+        )));
+    }
+    if ["sslcert", "sslkey"].iter().any(|refused| members.text(&[refused]).is_some()) {
+        return Err(unsupported(format!(
+            "The linked service \"{name}\" logs in with a client certificate, which is not supported yet."
+        )));
+    }
+    let is_true = |member: &str| members.text(&[member]).is_some_and(|value| ["true", "1"].contains(&value.as_str()));
+    if is_true("convertzerodatetime") {
+        let message = format!("The linked service \"{name}\" asks to turn zero dates into the first day of year 1.");
+        return Err(unsupported(message).remedy("Use allowZeroDateTime, which reads dates as the server's text."));
+    }
+    if is_true("allowzerodatetime") {
+        settings.insert("zeroDates".to_owned(), json!("text"));
+    }
+    if let Some(mode) = members.text(&["sslmode"]) {
+        let wanted = plain(&mode).replace('-', "");
+        let by_number = wanted.parse::<usize>().ok().filter(|number| *number < 5).map(|number| MYSQL_SSL_MODES[number]);
+        let found = by_number.or_else(|| MYSQL_SSL_MODES.iter().find(|(known, _)| *known == wanted).copied());
+        let Some((_, mode)) = found else {
+            let message = format!("The sslMode \"{mode}\" of linked service \"{name}\" is not known.");
+            return Err(Fault::new("UserErrorSettings", message)
+                .remedy("Use 0 to 4 or DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY."));
+        };
+        settings.insert("sslMode".to_owned(), json!(mode));
+    }
+    user_and_timeout(name, members, settings)
 }
 
 fn postgres_ssl_mode(name: &str, members: &Members) -> Result<Option<&'static str>, Fault> {

@@ -55,6 +55,37 @@ fn settings_of_every_served_type() {
         "postgres",
         json!({"host": "h", "database": "d", "user": "u", "sslMode": "require"}),
     );
+    check(
+        V1,
+        "OnPremisesMySql",
+        json!({"server": "db01", "database": "sales", "authenticationType": "Basic", "username": "u",
+            "password": "**********", "gatewayName": "g"}),
+        "mysql",
+        json!({"host": "db01", "database": "sales", "user": "u"}),
+    );
+    check(
+        V2,
+        "MySql",
+        json!({"server": "db01", "port": 3307, "database": "sales", "username": "u", "sslMode": 4,
+            "allowZeroDateTime": true, "password": {"type": "SecureString", "value": "**********"}}),
+        "mysql",
+        json!({"host": "db01", "port": 3307, "database": "sales", "user": "u", "sslMode": "verify-full",
+            "zeroDates": "text"}),
+    );
+    check(
+        V2,
+        "AzureMySql",
+        json!({"connectionString": "Server=h;Port=3306;Database=d;UID=u;PWD=**********;SSLMode=Preferred"}),
+        "mysql",
+        json!({"host": "h", "port": 3306, "database": "d", "user": "u", "sslMode": "prefer"}),
+    );
+    check(
+        V2,
+        "MariaDB",
+        json!({"server": "h", "database": "d", "username": "u", "sslMode": "VERIFY_CA"}),
+        "mysql",
+        json!({"host": "h", "database": "d", "user": "u", "sslMode": "verify-ca"}),
+    );
     check(V2, "Sqlite", json!({"path": "/data/a.db"}), "sqlite", json!({"path": "/data/a.db"}));
     check(V1, "Sqlite", json!({"connectionString": "Data Source=/data/a.db"}), "sqlite", json!({"path": "/data/a.db"}));
     check(V2, "FileServer", json!({"host": "/srv/in", "userId": ""}), "file", json!({"root": "/srv/in"}));

@@ -84,8 +84,8 @@ pub(crate) fn of_procedure(outcome: &ProcedureOutcome, job: &Job, activity: &Act
         "billingReference": { "activityType": "ExternalActivity" },
         "outputParameters": outcome.outputs,
         "messages": outcome.messages,
-        // Every lease may have ended in a call, also one whose answer was lost.
-        "delivery": { "guarantee": "atLeastOnce", "callsAtMost": job.epoch.0 },
+        // Every attempt may have called it, also one whose answer was lost.
+        "delivery": { "guarantee": "atLeastOnce", "callsAtMost": activity.attempt + job.releases + 1 },
     });
     if let Some(status) = outcome.return_status {
         output["returnStatus"] = json!(status);
@@ -101,6 +101,7 @@ fn store_title(store: &StoreRef) -> &'static str {
     match store.store.as_str() {
         "azblob" => "AzureBlob",
         "file" => "FileServer",
+        "mysql" => "MySql",
         "postgres" => "PostgreSql",
         "sqlite" => "Sqlite",
         _ => "Other",
