@@ -196,6 +196,7 @@ async fn transaction(sink: &SqlServerSink, session: &mut dyn Driver, content: &M
         "SET LOCK_TIMEOUT {}; SET TRANSACTION ISOLATION LEVEL READ COMMITTED; BEGIN TRANSACTION",
         LOCK_SECONDS * 1000
     );
+    dmg_ambient::failpoint!("sql_server.commit", dmg_connector::cut());
     session.batch(&begin).await?;
     if sink.target.exists && sink.request.mode != WriteMode::Procedure {
         // A reader that locks would see a part of what is inserted and deleted row by row. Under the lock of the whole
@@ -203,6 +204,7 @@ async fn transaction(sink: &SqlServerSink, session: &mut dyn Driver, content: &M
         let lock = format!("SELECT TOP (1) 1 AS one FROM {} WITH (TABLOCKX, HOLDLOCK)", sink.target.quoted());
         session.batch(&lock).await?;
     }
+    dmg_ambient::failpoint!("sql_server.commit.locked", dmg_connector::cut());
     if let Some(committed) = find(sink, session).await? {
         session.batch("ROLLBACK TRANSACTION").await?;
         return Ok(committed);
@@ -210,7 +212,9 @@ async fn transaction(sink: &SqlServerSink, session: &mut dyn Driver, content: &M
     let own = transaction_id(session).await?;
     run_script(sink, session, &own).await?;
     write_mark(sink, session, content).await?;
+    dmg_ambient::failpoint!("sql_server.commit.marked", dmg_connector::cut());
     let rows = publish::publish(sink, session).await?;
+    dmg_ambient::failpoint!("sql_server.commit.published", dmg_connector::cut());
     if sink.request.mode == WriteMode::Procedure && transaction_id(session).await? != own {
         let message = "The procedure ended the transaction it must be part of.";
         let remedy = "Take COMMIT and ROLLBACK out of the procedure; RAISERROR or THROW undoes everything.";
@@ -222,10 +226,12 @@ async fn transaction(sink: &SqlServerSink, session: &mut dyn Driver, content: &M
         return Err(Fault::new("SystemErrorVerification", message).remedy(remedy).into());
     }
     let committed = find(sink, session).await?;
+    dmg_ambient::failpoint!("sql_server.commit.send", dmg_connector::cut());
     // From here on, silence may mean either.
     if let Err(error) = session.batch("COMMIT TRANSACTION").await {
         return Err(if session.usable() { error } else { error.with_unknown_outcome() });
     }
+    dmg_ambient::failpoint!("sql_server.commit.answered", dmg_connector::cut().with_unknown_outcome());
     committed.ok_or_else(|| Fault::new("SystemErrorInternal", "The mark vanished in its own transaction.").into())
 }
 

@@ -330,9 +330,13 @@ impl Sink for SqlServerSink {
         let mut control = self.control.lock().await;
         let session = control.session(&self.server).await?.as_mut();
         commit::end_lower_epochs(session, &self.request.attempt).await;
+        dmg_ambient::failpoint!("sql_server.begin", dmg_connector::cut());
         commit::drop_staging_up_to_now(self, session).await?;
+        dmg_ambient::failpoint!("sql_server.swept", dmg_connector::cut());
         commit::make_mark_table(self, session).await?;
-        session.batch(&self.staging_statement()).await.map(drop)
+        session.batch(&self.staging_statement()).await?;
+        dmg_ambient::failpoint!("sql_server.staging.made", dmg_connector::cut());
+        Ok(())
     }
 
     async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>> {
@@ -387,6 +391,7 @@ impl Sink for SqlServerSink {
         self.idle.lock().expect("no one panics while holding it").clear();
         let mut control = self.control.lock().await;
         let session = control.session(&self.server).await?.as_mut();
+        dmg_ambient::failpoint!("sql_server.abort", dmg_connector::cut());
         commit::drop_staging(session, &self.staging_quoted(), 10).await
     }
 
@@ -416,6 +421,7 @@ fn ended() -> Error {
 impl Writer {
     async fn load(&mut self, batch: &RecordBatch, from: usize, to: usize) -> Result<u64> {
         // Taken out, so that a write that fails or is dropped midway takes the session along.
+        dmg_ambient::failpoint!("sql_server.load", dmg_connector::cut());
         let mut session = self.session.take().ok_or_else(ended)?;
         let before = self.report.rows - from as u64;
         let loading = session.load(&self.load, batch, from, to, before);
@@ -433,6 +439,7 @@ impl Writer {
             },
         };
         self.session = Some(session);
+        dmg_ambient::failpoint!("sql_server.loaded", dmg_connector::cut());
         Ok(rows)
     }
 }
