@@ -29,6 +29,10 @@ pub const PARAMETER_TYPES: &[&str] = &[
     "Timespan",
 ];
 
+/// How much longer the server may take than the policy allows. The service ends an attempt in time, waiting included;
+/// the server's own limit is there for when nobody can tell it to stop.
+const GRACE_SECONDS: u64 = 15;
+
 /// Gateway and job of a stored procedure activity. `timeout_seconds` is its policy's.
 pub(super) fn bind(
     context: &Context<'_>,
@@ -81,6 +85,7 @@ fn call(activity: &str, members: &Value, timeout_seconds: Option<u64>) -> Result
         let message = format!("The activity \"{activity}\" does not name its stored procedure.");
         return Err(Fault::new("UserErrorDocument", message).remedy("Write its name in \"storedProcedureName\"."));
     }
+    let timeout_seconds = timeout_seconds.map(|seconds| seconds.saturating_add(GRACE_SECONDS));
     Ok(ProcedureCall { name: name.to_owned(), parameters: parameters(members)?, timeout_seconds })
 }
 
