@@ -90,6 +90,7 @@ fn transaction<T>(
 /// Makes the staging place; removes what lower epochs and runs that never came back left.
 pub(super) fn begin(work: &Work, connection: &mut Connection) -> Result<()> {
     let attempt = &work.request.attempt;
+    dmg_ambient::failpoint!("sqlite.begin", dmg_connector::cut());
     let orphans_before = dmg_ambient::rfc3339(work.ambient.unix_micros() - ORPHAN_DAYS * DAY_MICROS);
     transaction(work, connection, |connection| {
         let failed = |e| work.failed(e);
@@ -110,6 +111,7 @@ pub(super) fn begin(work: &Work, connection: &mut Connection) -> Result<()> {
         // A row without a number of rows says: staged, not committed.
         write_mark(work, connection, -1, "").map_err(failed)?;
         connection.execute_batch(&work.staging_statements()).map_err(failed)?;
+        dmg_ambient::failpoint!("sqlite.staging.made", dmg_connector::cut());
         Ok((true, ()))
     })
 }
@@ -164,6 +166,7 @@ pub(super) fn abort(work: &Work, connection: &mut Connection) -> Result<()> {
 
 /// Commits, or finds that it happened already.
 pub(super) fn commit(work: &Work, connection: &mut Connection, content: &MarkContent) -> Result<Committed> {
+    dmg_ambient::failpoint!("sqlite.commit", dmg_connector::cut());
     let outdated = dmg_ambient::rfc3339(work.ambient.unix_micros() - MARK_DAYS * DAY_MICROS);
     transaction(work, connection, |connection| {
         let failed = |e| work.failed(e);
@@ -173,9 +176,11 @@ pub(super) fn commit(work: &Work, connection: &mut Connection, content: &MarkCon
         if !exists(connection, &work.staging()).map_err(failed)? {
             return Err(taken_over(work).into());
         }
+        dmg_ambient::failpoint!("sqlite.commit.locked", dmg_connector::cut());
         unchanged(work, connection)?;
         run_script(work, connection)?;
         let rows = publish(work, connection)?;
+        dmg_ambient::failpoint!("sqlite.commit.published", dmg_connector::cut());
         if rows != content.rows {
             let message = format!("Table {} took {rows} rows where {} were staged.", work.target.table, content.rows);
             let remedy = "Look for triggers on the table that drop or add rows; nothing was committed.";
@@ -189,8 +194,16 @@ pub(super) fn commit(work: &Work, connection: &mut Connection, content: &MarkCon
         let committed = find(work, connection)
             .map_err(failed)?
             .ok_or_else(|| Fault::new("SystemErrorInternal", "The mark vanished in its own transaction."))?;
+        dmg_ambient::failpoint!("sqlite.commit.marked", dmg_connector::cut());
         Ok((true, committed))
     })
+    .and_then(answered)
+}
+
+/// The commit has happened; a failpoint may lose its answer.
+fn answered(committed: Committed) -> Result<Committed> {
+    dmg_ambient::failpoint!("sqlite.commit.answered", dmg_connector::cut().with_unknown_outcome());
+    Ok(committed)
 }
 
 fn taken_over(work: &Work) -> Fault {

@@ -435,6 +435,7 @@ impl PartWriter for Writer {
     }
 
     async fn finish(self: Box<Self>) -> Result<PartReport> {
+        dmg_ambient::failpoint!("sqlite.part.end", dmg_connector::cut());
         let (work, shared) = (self.work.clone(), self.writing.clone());
         blocking(move || end_transaction(&work, &mut lock(&shared))).await?;
         Ok(self.report.clone())
@@ -469,6 +470,7 @@ impl Inserting<'_> {
             })
             .collect();
         let mut bytes = 0;
+        dmg_ambient::failpoint!("sqlite.insert", dmg_connector::cut());
         let connection = writing.connection(work)?;
         if connection.is_autocommit() {
             connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| work.failed(e))?;
