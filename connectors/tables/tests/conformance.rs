@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use dmg_ambient::TaskGroup;
 use dmg_connector::conformance::{TableWorld, tables};
+use dmg_protocol::job::WriteProcedure;
 use dmg_protocol::{Secret, Secrets};
 use serde_json::{Map, Value, json};
 use tokio_postgres::{Client, Config, NoTls};
@@ -108,6 +109,29 @@ impl TableWorld for Postgres {
 
     async fn add(&self, table: &str, id: u64) {
         self.sql.batch_execute(&format!("INSERT INTO {table} VALUES ({id}, 'late')")).await.expect("adds a row");
+    }
+
+    async fn make_keyed(&self, table: &str) {
+        let script = format!("CREATE TABLE {table} (id bigint PRIMARY KEY, name text)");
+        self.sql.batch_execute(&script).await.expect("makes the table");
+    }
+
+    async fn make_sliced(&self, table: &str) {
+        let script = format!("CREATE TABLE {table} (id bigint, name text, slice bytea)");
+        self.sql.batch_execute(&script).await.expect("makes the table");
+    }
+
+    async fn make_write_procedure(&self, table: &str) -> Option<WriteProcedure> {
+        let name = self.make_procedure(table).await?;
+        Some(WriteProcedure { name, table_type: None, table_parameter: None, parameters: Vec::new() })
+    }
+
+    async fn make_procedure(&self, table: &str) -> Option<String> {
+        let script = format!(
+            "CREATE PROCEDURE add_{table}(id bigint, name text) LANGUAGE sql AS 'INSERT INTO {table} VALUES ($1, $2)'"
+        );
+        self.sql.batch_execute(&script).await.expect("makes the procedure");
+        Some(format!("add_{table}"))
     }
 
     async fn names(&self) -> Vec<String> {

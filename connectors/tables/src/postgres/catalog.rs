@@ -56,7 +56,9 @@ const RELATION: &str = "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relhass
 pub(super) async fn relation(client: &mut Client, schema: Option<&str>, table: &str) -> Result<Option<Relation>> {
     let name = schema.map_or_else(|| quoted(table), |schema| format!("{}.{}", quoted(schema), quoted(table)));
     let answer = client.query(&format!("{RELATION} to_regclass($1)"), &[Some(&name)]).await?;
-    Ok(answer.rows.into_iter().next().map(relation_of))
+    // Names above 63 bytes are cut off by the server, and may then be those of another table.
+    let meant = |found: &Relation| found.name == table && schema.is_none_or(|schema| found.schema == schema);
+    Ok(answer.rows.into_iter().next().map(relation_of).filter(meant))
 }
 
 /// The leaves of a partitioned table, in order of their bounds as far as names tell.
@@ -92,7 +94,7 @@ pub(super) struct Readable {
     pub(super) column: Column,
     pub(super) reading: Reading,
     /// The base type's oid and modifier.
-    base: (u32, i32),
+    pub(super) base: (u32, i32),
     /// Whether the server computes it: a copy cannot write it.
     pub(super) generated: bool,
 }

@@ -1,16 +1,24 @@
 //! One session with a server: queries with text parameters, scripts, and COPY in both directions. It runs one thing
 //! at a time and belongs to one task; a session whose command was cut short is never used again.
 
+use std::sync::Arc;
+
 use dmg_connector::{Error, Result};
 use dmg_protocol::Fault;
 use postgres_protocol::IsNull;
 use postgres_protocol::message::frontend;
 
+use super::cancel;
 use super::errors::{self, ServerError};
+use super::settings::Server;
 use super::wire::{Frame, Wire};
 
 /// COPY data is sent in pieces of about this size.
-pub(super) const COPY_BYTES: usize = 128 * 1024;
+pub(super) const COPY_BYTES: usize = 256 * 1024;
+/// What stands before each piece: tag and length of its message.
+pub(super) const COPY_HEAD: usize = 5;
+/// Remarks of the server kept of one call.
+const REMARKS_MAX: usize = 100;
 
 /// One row of text values.
 pub(super) type Row = Vec<Option<String>>;
@@ -20,6 +28,10 @@ pub(super) type Row = Vec<Option<String>>;
 pub(super) struct Answer {
     pub(super) rows: Vec<Row>,
     pub(super) affected: u64,
+    /// Names of the columns, where they were asked for.
+    pub(super) columns: Vec<String>,
+    /// What the server remarked meanwhile.
+    pub(super) remarks: Vec<String>,
 }
 
 impl Answer {
@@ -50,11 +62,29 @@ pub(super) struct Client {
     pub(super) version_text: String,
     /// Process id of the server side.
     pub(super) process: i32,
+    /// What a request to cancel must know.
+    secret: i32,
+    /// Where such a request goes when the session is given up in the middle of a command.
+    canceller: Option<Arc<Server>>,
 }
 
 impl Client {
     pub(super) fn new(wire: Wire) -> Self {
-        Client { wire, idle: false, status: b'I', version: 0, version_text: String::new(), process: 0 }
+        Client {
+            wire,
+            idle: false,
+            status: b'I',
+            version: 0,
+            version_text: String::new(),
+            process: 0,
+            secret: 0,
+            canceller: None,
+        }
+    }
+
+    /// From now on, dropping the session in the middle of a command cancels the command at the server.
+    pub(super) fn cancel_when_dropped(&mut self, server: Arc<Server>) {
+        self.canceller = Some(server);
     }
 
     /// Whether it may be used for another command.
@@ -90,6 +120,32 @@ impl Client {
             match tag {
                 b'D' => answer.rows.push(text_row(body)?),
                 b'C' => answer.affected = affected(body),
+                _ => {}
+            }
+            Some(())
+        })
+        .await?;
+        Ok(answer)
+    }
+
+    /// The same with the names of the columns and the server's remarks; of the rows only the first few are kept.
+    pub(super) async fn call(&mut self, sql: &str, parameters: &[Option<&str>], rows_max: usize) -> Result<Answer> {
+        self.start()?;
+        self.prepare(sql, parameters)?;
+        frontend::describe(b'P', "", &mut self.wire.output).map_err(refuse_text)?;
+        frontend::execute("", 0, &mut self.wire.output).map_err(refuse_text)?;
+        frontend::sync(&mut self.wire.output);
+        self.wire.send().await?;
+        let mut answer = Answer::default();
+        self.until_ready(|tag, body| {
+            match tag {
+                b'T' => answer.columns = described(body)?.into_iter().map(|column| column.name).collect(),
+                b'D' if answer.rows.len() < rows_max => answer.rows.push(text_row(body)?),
+                b'C' => answer.affected = affected(body),
+                b'N' if answer.remarks.len() < REMARKS_MAX => {
+                    let remark = ServerError::parse(body);
+                    answer.remarks.push(format!("{}: {}", remark.severity, remark.message));
+                }
                 _ => {}
             }
             Some(())
@@ -149,11 +205,15 @@ impl Client {
         }
     }
 
-    /// Sends a piece of COPY data.
-    pub(super) async fn copy_data(&mut self, piece: &[u8]) -> Result<()> {
-        let data = frontend::CopyData::new(piece).map_err(refuse_text)?;
-        data.write(&mut self.wire.output);
-        match self.wire.send().await {
+    /// Sends a piece of COPY data, which begins behind [`COPY_HEAD`] bytes that are free for the message's own.
+    pub(super) async fn copy_data(&mut self, piece: &mut [u8]) -> Result<()> {
+        let length = i32::try_from(piece.len() - 1).map_err(|_| {
+            let message = "A row is larger than what one message to PostgreSQL can carry.";
+            Error::from(Fault::new("UserErrorBudgetExceeded", message))
+        })?;
+        piece[0] = b'd';
+        piece[1..COPY_HEAD].copy_from_slice(&length.to_be_bytes());
+        match self.wire.send_built(piece).await {
             Ok(()) => Ok(()),
             // The server closes the connection on some errors; what it said before is worth more than "broken".
             Err(broken) => Err(self.last_words().await.unwrap_or(broken)),
@@ -214,6 +274,14 @@ impl Client {
     }
 
     fn statement(&mut self, sql: &str, parameters: &[Option<&str>]) -> Result<()> {
+        self.prepare(sql, parameters)?;
+        let output = &mut self.wire.output;
+        frontend::execute("", 0, output).map_err(refuse_text)?;
+        frontend::sync(output);
+        Ok(())
+    }
+
+    fn prepare(&mut self, sql: &str, parameters: &[Option<&str>]) -> Result<()> {
         let output = &mut self.wire.output;
         frontend::parse("", sql, [], output).map_err(refuse_text)?;
         let write = |value: &Option<&str>, output: &mut bytes::BytesMut| match value {
@@ -225,10 +293,7 @@ impl Client {
         };
         frontend::bind("", "", [], parameters, write, [], output).map_err(|_| {
             Error::from(Fault::new("SystemErrorInternal", "A statement has too many or too large parameters."))
-        })?;
-        frontend::execute("", 0, output).map_err(refuse_text)?;
-        frontend::sync(output);
-        Ok(())
+        })
     }
 
     /// Reads until the session is ready; the first error reported on the way is the result.
@@ -251,7 +316,9 @@ impl Client {
                 }
                 b'S' => self.parameter(frame),
                 b'K' => {
-                    self.process = body.first_chunk().map_or(0, |bytes| i32::from_be_bytes(*bytes));
+                    let word = |at: usize| body.get(at..).and_then(|rest| rest.first_chunk()).copied();
+                    (self.process, self.secret) =
+                        (word(0).map_or(0, i32::from_be_bytes), word(4).map_or(0, i32::from_be_bytes));
                 }
                 tag => {
                     if each(tag, body).is_none() {
@@ -269,6 +336,17 @@ impl Client {
             let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
             self.version = digits.parse().unwrap_or(0);
             self.version_text = text;
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if !self.idle
+            && self.wire.sound()
+            && let Some(server) = self.canceller.take()
+        {
+            cancel::request(server, self.process, self.secret);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Opens a session: TCP through the one seam, TLS as asked, log-in, and the settings every session of ours has so
 //! that texts of values never depend on the server's configuration.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use dmg_connector::{Error, Result};
 use dmg_protocol::Fault;
@@ -25,7 +27,7 @@ const SESSION: &str = "SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, YMD';
 const GREETING_BYTES_MAX: usize = 64 * 1024;
 
 /// Connects and logs in, within the time the settings allow.
-pub(super) async fn connect(server: &Server) -> Result<Client> {
+pub(super) async fn connect(server: &Arc<Server>) -> Result<Client> {
     let place = server.place();
     tokio::select! {
         biased;
@@ -38,7 +40,7 @@ pub(super) async fn connect(server: &Server) -> Result<Client> {
     }
 }
 
-async fn open(server: &Server) -> Result<Client> {
+async fn open(server: &Arc<Server>) -> Result<Client> {
     dmg_ambient::failpoint!("postgres.connect", dmg_connector::cut());
     let place = server.place();
     let (stream, encrypted) = stream(server).await?;
@@ -53,6 +55,7 @@ async fn open(server: &Server) -> Result<Client> {
         let comfort = "SET client_connection_check_interval = '5s'; SET idle_session_timeout = 0";
         let _ = client.batch(comfort).await;
     }
+    client.cancel_when_dropped(server.clone());
     Ok(client)
 }
 

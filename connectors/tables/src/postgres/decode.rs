@@ -21,8 +21,8 @@ use super::numeric;
 use super::types::Form;
 
 /// Days and microseconds from 1970 to 2000, where PostgreSQL counts from.
-const EPOCH_DAYS: i32 = 10_957;
-const EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub(super) const EPOCH_DAYS: i32 = 10_957;
+pub(super) const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// Batches never hold more, whatever is asked: offsets are 32 bits wide.
 const BATCH_BYTES_MAX: usize = 1 << 30;

@@ -13,6 +13,8 @@ pub(super) struct ServerError {
     pub(super) table: Option<String>,
     pub(super) column: Option<String>,
     pub(super) constraint: Option<String>,
+    /// For broken keys: `Key (id)=(5) already exists.`
+    detail: Option<String>,
     /// Where in a COPY it happened; quotes the value, so only line and column are ever taken out of it.
     context: Option<String>,
 }
@@ -31,12 +33,22 @@ impl ServerError {
                 b't' => error.table = Some(text),
                 b'c' => error.column = Some(text),
                 b'n' => error.constraint = Some(text),
+                b'D' => error.detail = Some(text),
                 b'W' => error.context = Some(text),
                 _ => {}
             }
             body = &rest[end + 1..];
         }
         error
+    }
+
+    /// The key that is there twice, or points nowhere: without it nobody finds the row.
+    fn key(&self) -> Option<&str> {
+        let detail = self.detail.as_deref().filter(|_| matches!(self.code.as_str(), "23505" | "23503" | "23P01"))?;
+        let key = detail.strip_prefix("Key ")?;
+        let end = [") already exists", ") is duplicated", ") is not present", ") is still referenced", ") conflicts"];
+        let end = end.iter().find_map(|end| key.find(end))? + 1;
+        Some(&key[..end]).filter(|key| key.len() <= KEY_BYTES_MAX)
     }
 
     /// Line and column of the COPY statement the error happened in: `COPY t, line 5, column b: "..."`.
@@ -51,6 +63,9 @@ impl ServerError {
     }
 }
 
+/// Most bytes of a key that a message names.
+const KEY_BYTES_MAX: usize = 300;
+
 /// SQLSTATE (or its first two characters) and the fault code it becomes. The first match counts.
 const CODES: &[(&str, &str)] = &[
     ("28", "UserErrorLoginRefused"),
@@ -63,7 +78,10 @@ const CODES: &[(&str, &str)] = &[
     ("42", "UserErrorSettings"),
     ("0A", "UserErrorSettings"),
     ("22", "UserErrorValue"),
+    ("23505", "UserErrorDuplicateKey"),
     ("23", "UserErrorValue"),
+    ("54", "UserErrorValue"),
+    ("P0001", "UserErrorValue"),
     ("53100", "StoreErrorNoSpace"),
     ("53200", "StoreErrorFailed"),
     ("53300", "StoreErrorConflict"),
@@ -131,6 +149,9 @@ fn refusal(error: &ServerError) -> String {
     if let Some(constraint) = &error.constraint {
         text.push_str(&format!(", constraint \"{constraint}\""));
     }
+    if let Some(key) = error.key() {
+        text.push_str(&format!(", key {key}"));
+    }
     if let Some(line) = line {
         text.push_str(&format!(", row {line} of its part"));
     }
@@ -181,6 +202,8 @@ mod tests {
             ("42501", "UserErrorPermission"),
             ("42601", "UserErrorSettings"),
             ("22001", "UserErrorValue"),
+            ("23505", "UserErrorDuplicateKey"),
+            ("23514", "UserErrorValue"),
             ("53100", "StoreErrorNoSpace"),
             ("55P03", "StoreErrorConflict"),
             ("40P01", "StoreErrorConflict"),
@@ -191,6 +214,23 @@ mod tests {
             let error = ServerError { code: state.into(), ..ServerError::default() };
             assert_eq!(fault("PostgreSQL db01:5432", &error).code, code, "{state}");
         }
+    }
+
+    #[test]
+    fn a_broken_key_is_named() {
+        let body = body(&[
+            (b'C', "23505"),
+            (b'M', "duplicate key value violates unique constraint \"t_pkey\""),
+            (b'D', "Key (a, b)=(5, x) already exists."),
+            (b't', "t"),
+            (b'n', "t_pkey"),
+        ]);
+        let fault = fault("PostgreSQL db01:5432", &ServerError::parse(&body));
+        assert_eq!(
+            fault.message,
+            "PostgreSQL db01:5432 refused a value: a row whose key is there already, table \"t\", constraint \"t_pkey\", \
+             key (a, b)=(5, x) (SQLSTATE 23505)."
+        );
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! PostgreSQL, tables and queries, as source and sink. Special is that all parts of a copy read one exported
 //! snapshot, and that rows come by binary COPY straight into Arrow columns, over a small protocol client of our own:
-//! a driver's per-row work would cost more than the decoding. It does not follow changes and does not alter tables.
+//! a driver's per-row work would cost more than the decoding. It does not follow changes.
 
+mod binary;
+mod browse;
+mod cancel;
 mod catalog;
 mod client;
 mod commit;
@@ -9,22 +12,30 @@ mod connect;
 mod decode;
 mod encode;
 mod errors;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod hold;
+mod mark;
 mod numeric;
+mod publish;
 mod read;
+mod routine;
+mod sessions;
 mod settings;
+mod shape;
 mod tls;
 mod types;
 mod wire;
 mod write;
+mod writer;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dmg_connector::{Result, Session, Sink, SinkRequest, Source, TableConnection, TableConnector};
+use dmg_connector::{Column, Result, Session, Sink, SinkRequest, Source, TableConnection, TableConnector};
 use dmg_protocol::Secrets;
 use dmg_protocol::catalog::{Capability, StoreDescriptor};
-use dmg_protocol::job::StoreObject;
+use dmg_protocol::job::{ListedTable, ProcedureCall, ProcedureOutcome, StoreObject};
 use serde_json::{Map, Value};
 
 use settings::Server;
@@ -47,6 +58,11 @@ static DESCRIPTOR: StoreDescriptor = StoreDescriptor {
         Capability::ReadStaged,
         Capability::ReadBack,
         Capability::Probe,
+        Capability::WriteUpsert,
+        Capability::WriteSlice,
+        Capability::WriteProcedure,
+        Capability::CallProcedure,
+        Capability::Browse,
     ],
 };
 
@@ -93,5 +109,21 @@ impl TableConnection for Connection {
 
     async fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {
         Ok(Box::new(write::PostgresSink::open(self.server.clone(), request).await?))
+    }
+
+    async fn schemas(&self) -> Result<Vec<String>> {
+        browse::schemas(&mut connect::connect(&self.server).await?).await
+    }
+
+    async fn tables(&self, schema: Option<&str>, limit: usize) -> Result<Vec<ListedTable>> {
+        browse::tables(&mut connect::connect(&self.server).await?, schema, limit).await
+    }
+
+    async fn describe(&self, object: &StoreObject) -> Result<Vec<Column>> {
+        browse::describe(&mut connect::connect(&self.server).await?, object).await
+    }
+
+    async fn call(&self, call: &ProcedureCall) -> Result<ProcedureOutcome> {
+        routine::call(&mut connect::connect(&self.server).await?, call).await
     }
 }

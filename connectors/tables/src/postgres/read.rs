@@ -191,7 +191,7 @@ impl PostgresSource {
 }
 
 /// Opens the session that holds the snapshot, and gives the snapshot's name.
-async fn snapshot(server: &Server) -> Result<(Client, String)> {
+async fn snapshot(server: &Arc<Server>) -> Result<(Client, String)> {
     let mut client = connect(server).await?;
     client.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let name = client.query("SELECT pg_export_snapshot()", &[]).await?.single();
@@ -345,7 +345,7 @@ impl Drop for Active {
     }
 }
 
-/// One part on its way. Dropped early, it closes its session, and the server stops at its next write.
+/// One part on its way. Dropped early, it closes its session and has the server stop.
 struct PartReader {
     /// Gone when the part is at its end.
     client: Option<Client>,

@@ -46,11 +46,11 @@ impl Reading {
     }
 }
 
-const NUMERIC: u32 = 1700;
-const CHARACTER: u32 = 1042;
-const CHARACTER_VARYING: u32 = 1043;
-const JSON: u32 = 114;
-const JSONB: u32 = 3802;
+pub(super) const NUMERIC: u32 = 1700;
+pub(super) const BPCHAR: u32 = 1042;
+pub(super) const VARCHAR: u32 = 1043;
+pub(super) const JSON: u32 = 114;
+pub(super) const JSONB: u32 = 3802;
 
 const TYPES: &[(u32, Reading)] = &[
     (16, Reading::binary(Kind::Boolean, Form::Boolean)),
@@ -64,8 +64,8 @@ const TYPES: &[(u32, Reading)] = &[
     (JSON, Reading::binary(Kind::Json, Form::Text)),
     (700, Reading::binary(Kind::Float32, Form::Float32)),
     (701, Reading::binary(Kind::Float64, Form::Float64)),
-    (CHARACTER, Reading::binary(Kind::Text, Form::Text)),
-    (CHARACTER_VARYING, Reading::binary(Kind::Text, Form::Text)),
+    (BPCHAR, Reading::binary(Kind::Text, Form::Text)),
+    (VARCHAR, Reading::binary(Kind::Text, Form::Text)),
     (1082, Reading::binary(Kind::Date, Form::Date)),
     (1083, Reading::binary(Kind::Time, Form::Time)),
     (1114, Reading::binary(Kind::Timestamp, Form::Timestamp)),
@@ -106,7 +106,7 @@ pub(super) fn reading_as(type_oid: u32, modifier: i32, kind: Kind) -> Option<Rea
 }
 
 /// Precision and scale of a numeric's type modifier; `None` where unconstrained.
-fn numeric_limits(modifier: i32) -> Option<(i32, i32)> {
+pub(super) fn numeric_limits(modifier: i32) -> Option<(i32, i32)> {
     let packed = modifier.checked_sub(4).filter(|packed| *packed >= 0)?;
     // The scale is a signed number of 11 bits since version 15; before, it was never negative.
     let scale = ((packed & 0x7ff) ^ 0x400) - 0x400;

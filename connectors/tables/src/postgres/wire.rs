@@ -34,12 +34,24 @@ pub(super) struct Wire {
     /// For messages: `PostgreSQL db01:5432`.
     pub(super) place: String,
     bytes_read: u64,
+    broken: bool,
 }
 
 impl Wire {
     pub(super) fn new(stream: Box<dyn Stream>, place: String) -> Self {
         let input = vec![0; 16 * 1024];
-        Wire { stream, input, start: 0, end: 0, output: BytesMut::new(), place, bytes_read: 0 }
+        Wire { stream, input, start: 0, end: 0, output: BytesMut::new(), place, bytes_read: 0, broken: false }
+    }
+
+    /// Whether nothing has failed on it yet.
+    pub(super) fn sound(&self) -> bool {
+        !self.broken
+    }
+
+    #[cold]
+    fn failed(&mut self, error: std::io::Error) -> dmg_connector::Error {
+        self.broken = true;
+        errors::broken(&self.place, error)
     }
 
     /// Sends what was written, and forgets it thoroughly: it may hold a password.
@@ -53,7 +65,17 @@ impl Wire {
             self.output.fill(0);
         }
         self.output.clear();
-        result.map_err(|error| errors::broken(&self.place, error))
+        result.map_err(|error| self.failed(error))
+    }
+
+    /// Sends frames that were built elsewhere.
+    pub(super) async fn send_built(&mut self, frames: &[u8]) -> Result<()> {
+        let sent = async {
+            self.stream.write_all(frames).await?;
+            self.stream.flush().await
+        };
+        let result = sent.await;
+        result.map_err(|error| self.failed(error))
     }
 
     /// The next complete frame if it is in the buffer already; an error if it is larger than `limit`.
@@ -107,10 +129,9 @@ impl Wire {
             self.input.resize(needed.max(BUFFER_BYTES), 0);
         }
         let count = self.stream.read(&mut self.input[self.end..]).await;
-        let count = count.map_err(|error| errors::broken(&self.place, error))?;
+        let count = count.map_err(|error| self.failed(error))?;
         if count == 0 {
-            let error = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-            return Err(errors::broken(&self.place, error));
+            return Err(self.failed(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)));
         }
         self.end += count;
         self.bytes_read += count as u64;

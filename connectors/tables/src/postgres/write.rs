@@ -1,25 +1,29 @@
-//! Writes into a table: rows go by COPY into a staging table no reader looks at, and become visible in one
-//! transaction together with the mark (see `commit.rs`). It never truncates and never touches the target before.
+//! Writes into a table: rows go by COPY to where no reader sees them, and become visible in one transaction together
+//! with the mark (see `commit.rs`). It never truncates and never touches the target before.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use dmg_connector::{
-    Column, Committed, Error, Holding, MarkContent, MarkState, PartReport, PartWriter, Result, Sink, SinkPlan,
-    SinkRequest, Source, Traffic,
+    Column, Committed, Holding, MarkContent, MarkState, PartWriter, Result, Sink, SinkPlan, SinkRequest, Source,
+    Traffic,
 };
 use dmg_protocol::job::StoreObject;
-use dmg_protocol::{ColumnPlan, CommitShape, Fault, Kind, WriteMode};
+use dmg_protocol::{ColumnPlan, Fault, WriteMode};
 
-use super::catalog::{self, Readable, quoted, quoted_list};
-use super::client::{COPY_BYTES, Client};
+use super::catalog::{self, Readable, Relation, quoted, quoted_list};
+use super::client::Client;
 use super::commit;
 use super::connect::connect;
-use super::encode;
 use super::hold::hold;
 use super::read::PostgresSource;
+use super::routine::{self, Routine};
+use super::sessions::{self, LOCK_SECONDS};
 use super::settings::Server;
+use super::shape::{self, Expected, Way};
+use super::writer::{Encoding, Place, Writer};
+use super::{mark, publish};
 
 /// Where rows go.
 pub(super) struct Target {
@@ -44,12 +48,22 @@ pub(super) struct PostgresSink {
     pub(super) server: Arc<Server>,
     pub(super) request: SinkRequest,
     pub(super) target: Target,
+    relation: Option<Relation>,
     found: Vec<Readable>,
+    routine: Option<Routine>,
+    expected: Expected,
     pub(super) planned: Vec<ColumnPlan>,
+    /// How the rows get into the target; fixed by the plan.
+    pub(super) way: Way,
+    /// How rows are written down; known once there is a table to write to.
+    encoding: Mutex<Option<Arc<Encoding>>>,
     /// For everything but rows. Gone when it broke; opened again when needed.
-    pub(super) control: tokio::sync::Mutex<Control>,
+    control: tokio::sync::Mutex<Control>,
+    /// The session whose transaction takes the rows, where they go to the target itself. One part at a time has it.
+    direct: Arc<tokio::sync::Mutex<Option<Client>>>,
     /// Sessions between parts.
     idle: Arc<Mutex<Vec<Client>>>,
+    rows_sent: Arc<AtomicU64>,
     traffic: Arc<Traffic>,
 }
 
@@ -63,7 +77,7 @@ pub(super) struct Control {
 impl Control {
     /// The session; a new one if the last broke. A lost session is ended first, so that whatever it was doing is
     /// decided before anybody looks.
-    pub(super) async fn client(&mut self, server: &Server) -> Result<&mut Client> {
+    pub(super) async fn client(&mut self, server: &Arc<Server>) -> Result<&mut Client> {
         if let Some(mut client) = self.client.take() {
             // A successor or an administrator may have ended it between two commands.
             if client.usable() && client.batch("").await.is_ok() {
@@ -73,10 +87,15 @@ impl Control {
         }
         let mut client = connect(server).await?;
         if let Some(process) = self.lost {
-            commit::end_session(&mut client, &server.place(), process, &server.session.application).await?;
+            sessions::end_session(&mut client, &server.place(), process, &server.session.application).await?;
             self.lost = None;
         }
         Ok(self.client.insert(client))
+    }
+
+    /// From now on, that is the session.
+    fn replace(&mut self, client: Client) {
+        self.client = Some(client);
     }
 }
 
@@ -87,25 +106,33 @@ impl PostgresSink {
             let message = "A copy into PostgreSQL needs a table; a query or files cannot be written to.";
             return Err(Fault::new("UserErrorSettings", message).into());
         };
-        if !matches!(request.mode, WriteMode::Append | WriteMode::Overwrite) {
-            let message = "PostgreSQL takes rows only by appending or overwriting here.";
-            return Err(Fault::new("UserErrorNotSupported", message).into());
-        }
         let mut control = Control::default();
         let client = control.client(&server).await?;
         // A predecessor stuck in its commit may hold locks that even a look at the target would wait for.
-        commit::end_lower_epochs(client, &server.place(), &request.attempt).await?;
-        let (target, found) = match catalog::relation(client, schema.as_deref(), table).await? {
-            Some(relation) if matches!(relation.kind, 'r' | 'p') => {
-                let found = catalog::table_columns(client, &relation).await?;
-                (Target { schema: relation.schema, table: relation.name, exists: true }, found)
+        sessions::end_lower_epochs(client, &server.place(), &request.attempt).await?;
+        let routine = match (request.mode, &request.procedure) {
+            (WriteMode::Procedure, Some(procedure)) => Some(routine::find(client, &procedure.name, None).await?),
+            (WriteMode::Procedure, None) => {
+                let message = "Rows are to be handed to a procedure, and none is named.";
+                return Err(Fault::new("UserErrorSettings", message).into());
             }
-            Some(relation) => {
+            _ => None,
+        };
+        let relation = catalog::relation(client, schema.as_deref(), table).await?;
+        let (target, found) = match &relation {
+            Some(relation) if matches!(relation.kind, 'r' | 'p') => {
+                let found = catalog::table_columns(client, relation).await?;
+                (Target { schema: relation.schema.clone(), table: relation.name.clone(), exists: true }, found)
+            }
+            Some(relation) if routine.is_none() => {
                 let message = format!("{} is no table but a view or the like.", relation.label());
                 let remedy = "Name a table as the target.";
                 return Err(Fault::new("UserErrorSettings", message).remedy(remedy).into());
             }
-            None if request.create_table => {
+            None if !request.create_table && routine.is_none() => {
+                return Err(catalog::missing(&server.place(), schema.as_deref(), table).into());
+            }
+            _ => {
                 let schema = match schema {
                     Some(schema) => schema.clone(),
                     None => {
@@ -115,23 +142,29 @@ impl PostgresSink {
                 };
                 (Target { schema, table: table.clone(), exists: false }, Vec::new())
             }
-            None => return Err(catalog::missing(&server.place(), schema.as_deref(), table).into()),
         };
         Ok(PostgresSink {
             server,
             request,
             target,
+            relation,
             found,
+            routine,
+            expected: Expected::default(),
             planned: Vec::new(),
+            way: Way::Insert,
+            encoding: Mutex::default(),
             control: tokio::sync::Mutex::new(control),
+            direct: Arc::default(),
             idle: Arc::default(),
+            rows_sent: Arc::default(),
             traffic: Arc::default(),
         })
     }
 
     /// Name of the staging table, without its schema.
     pub(super) fn staging(&self) -> String {
-        commit::staging_name(&self.request.attempt)
+        mark::staging_name(&self.request.attempt)
     }
 
     pub(super) fn staging_quoted(&self) -> String {
@@ -143,44 +176,183 @@ impl PostgresSink {
         quoted_list(self.planned.iter().map(|column| column.sink.as_str()))
     }
 
+    /// Planned columns that the target lacks and is to get.
+    pub(super) fn added(&self) -> impl Iterator<Item = &ColumnPlan> {
+        publish::added(&self.planned, &self.found).filter(|_| self.target.exists && self.routine.is_none())
+    }
+
+    /// Rows that were sent to the target itself.
+    pub(super) fn rows_sent(&self) -> u64 {
+        self.rows_sent.load(Ordering::SeqCst)
+    }
+
+    /// The author's script, if it says anything.
+    pub(super) fn script(&self) -> Option<&str> {
+        self.request.pre_copy_script.as_deref().filter(|script| !script.trim().is_empty())
+    }
+
+    /// The primary key of a table that is made: what an upsert goes by, else what the source has.
+    pub(super) fn new_keys(&self) -> Vec<String> {
+        if self.request.mode == WriteMode::Upsert {
+            return self.request.keys.clone();
+        }
+        let keys: Vec<&ColumnPlan> = self.planned.iter().filter(|plan| plan.key).collect();
+        // A type without an order cannot be part of a key.
+        if keys.iter().any(|plan| matches!(plan.sink_type.as_str(), "json" | "xml" | "point")) {
+            return Vec::new();
+        }
+        keys.into_iter().map(|plan| plan.sink.clone()).collect()
+    }
+
+    /// Chooses how the rows get into the target, with remarks for the plan.
+    async fn choose(&self, client: &mut Client, notices: &mut Vec<String>) -> Result<Way> {
+        let label = self.target.label();
+        if let (Some(routine), Some(procedure)) = (&self.routine, &self.request.procedure) {
+            let columns: Vec<&str> = self.planned.iter().map(|plan| plan.sink.as_str()).collect();
+            let statement = routine.for_each_row(&self.staging_quoted(), &columns, &procedure.parameters)?;
+            return Ok(Way::Call { statement });
+        }
+        let Some(relation) = &self.relation else {
+            if self.request.mode == WriteMode::Upsert && self.request.keys.is_empty() {
+                let message = format!("Table {label} does not exist, so it has no key to replace rows by.");
+                let remedy = "Name the key columns of the upsert.";
+                return Err(Fault::new("UserErrorSettings", message).remedy(remedy).into());
+            }
+            shape::check_name("table", &self.target.table)?;
+            notices.push(format!("Table {label} does not exist and is created by the commit."));
+            return Ok(Way::Become);
+        };
+        match self.request.mode {
+            WriteMode::Append if self.expected.little() && self.goes_direct()? => Ok(Way::Direct),
+            WriteMode::Append | WriteMode::Procedure => Ok(Way::Insert),
+            WriteMode::Overwrite if self.script().is_some() => {
+                notices.push(format!("Rows of {label} are deleted one by one: the script before the copy needs them."));
+                Ok(Way::DeleteAll)
+            }
+            WriteMode::Overwrite => match shape::structure(client, &relation.oid).await? {
+                Ok(structure) => Ok(Way::Replace(structure)),
+                Err(obstacle) => {
+                    notices.push(format!("Rows of {label} are deleted one by one: the table {obstacle}."));
+                    Ok(Way::DeleteAll)
+                }
+            },
+            WriteMode::Upsert => shape::upsert(client, relation, &self.request.keys).await,
+            WriteMode::Slice => {
+                let slice = self.request.slice.as_ref().ok_or_else(no_slice)?;
+                let found = self.found.iter().find(|found| found.column.name == slice.column).ok_or_else(|| {
+                    let message = format!("Table {label} has no column \"{}\" to tell slices by.", slice.column);
+                    let remedy = "Add it to the table, as bytea or character varying(64), and leave it NULL.";
+                    Fault::new("UserErrorColumnMissing", message).remedy(remedy).with("column", &slice.column)
+                })?;
+                let value = shape::slice_value(&slice.column, found.column.kind, &slice.value)?;
+                Ok(Way::Slice { column: slice.column.clone(), value })
+            }
+        }
+    }
+
+    /// Whether rows can be sent to the target itself and still be proved: by decoding again what is sent.
+    fn goes_direct(&self) -> Result<bool> {
+        if self.script().is_some() || self.added().next().is_some() {
+            return Ok(false);
+        }
+        let columns = catalog::as_planned(&self.found, &self.planned)?;
+        Ok(Encoding::of(&columns, &self.planned).is_binary() && columns.iter().all(|column| !column.reading.cast))
+    }
+
+    fn check_columns(&self) -> Result<()> {
+        let slice = self.request.slice.as_ref().map(|slice| slice.column.as_str());
+        for (index, plan) in self.planned.iter().enumerate() {
+            if self.planned[..index].iter().any(|other| other.sink == plan.sink) || Some(plan.sink.as_str()) == slice {
+                let message = format!("Column \"{}\" of {} would be written twice.", plan.sink, self.target.label());
+                return Err(Fault::new("UserErrorSchemaMismatch", message).with("column", &plan.sink).into());
+            }
+            if !self.found.iter().any(|found| found.column.name == plan.sink) {
+                shape::check_name("column", &plan.sink)?;
+            }
+        }
+        for key in self.request.keys.iter().filter(|_| self.request.mode == WriteMode::Upsert) {
+            if !self.planned.iter().any(|plan| plan.sink == *key) {
+                let message = format!("Key column \"{key}\" is not among the columns that are written.");
+                return Err(Fault::new("UserErrorColumnMissing", message).with("column", key).into());
+            }
+        }
+        Ok(())
+    }
+
     /// The statements that make the staging table.
     fn staging_statements(&self) -> String {
         let staging = self.staging_quoted();
-        if !self.target.exists {
-            let columns: Vec<_> =
-                self.planned.iter().map(|column| format!("{} {}", quoted(&column.sink), column.sink_type)).collect();
-            return format!("CREATE TABLE {staging} ({})", columns.join(", "));
-        }
-        let mut sql = format!(
-            "CREATE TABLE {staging} AS SELECT {} FROM {} WITH NO DATA",
-            self.column_list(),
-            self.target.quoted()
-        );
-        // What the target refuses is to be found while staging, not at the commit.
-        let required = self
-            .planned
-            .iter()
-            .filter(|plan| self.found.iter().any(|found| found.column.name == plan.sink && !found.column.nullable));
-        let required: Vec<_> =
-            required.map(|plan| format!("ALTER COLUMN {} SET NOT NULL", quoted(&plan.sink))).collect();
-        if !required.is_empty() {
-            sql.push_str(&format!("; ALTER TABLE {staging} {}", required.join(", ")));
+        let add = |column: &ColumnPlan| format!("ADD COLUMN {} {}", quoted(&column.sink), column.sink_type);
+        let mut changes: Vec<String> = self.added().map(add).collect();
+        let mut sql = match &self.way {
+            Way::Become | Way::Call { .. } => {
+                let keys = self.new_keys();
+                let columns = self.planned.iter().map(|plan| {
+                    let required = matches!(self.way, Way::Become) && (plan.required || keys.contains(&plan.sink));
+                    let required = if required { " NOT NULL" } else { "" };
+                    format!("{} {}{required}", quoted(&plan.sink), plan.sink_type)
+                });
+                format!("CREATE TABLE {staging} ({})", columns.collect::<Vec<_>>().join(", "))
+            }
+            Way::Replace(_) => format!(
+                "CREATE TABLE {staging} (LIKE {} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS)",
+                self.target.quoted()
+            ),
+            _ => {
+                let found = self.planned.iter().filter(|plan| self.found_column(plan).is_some());
+                let list = quoted_list(found.map(|plan| plan.sink.as_str()));
+                // What the target refuses is to be found while staging, not at the commit.
+                changes.extend(self.planned.iter().filter_map(|plan| {
+                    let found = self.found_column(plan)?;
+                    (!found.column.nullable).then(|| format!("ALTER COLUMN {} SET NOT NULL", quoted(&plan.sink)))
+                }));
+                format!("CREATE TABLE {staging} AS SELECT {list} FROM {} WITH NO DATA", self.target.quoted())
+            }
+        };
+        if !changes.is_empty() {
+            sql.push_str(&format!("; ALTER TABLE {staging} {}", changes.join(", ")));
         }
         sql
     }
+
+    fn found_column(&self, plan: &ColumnPlan) -> Option<&Readable> {
+        self.found.iter().find(|found| found.column.name == plan.sink)
+    }
+
+    /// Opens the transaction that takes the rows.
+    async fn begin_direct(&self) -> Result<()> {
+        let mut client = connect(&self.server).await?;
+        let sql = format!(
+            "BEGIN; SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; LOCK TABLE {} IN ROW EXCLUSIVE MODE",
+            self.target.quoted()
+        );
+        client.batch(&sql).await?;
+        *self.direct.lock().await = Some(client);
+        Ok(())
+    }
+}
+
+fn no_slice() -> dmg_connector::Error {
+    Fault::new("UserErrorSettings", "A slice is to be replaced, and none is named.").into()
 }
 
 #[async_trait]
 impl Sink for PostgresSink {
     fn label(&self) -> String {
-        format!("{}/{}, table {}", self.server.place(), self.server.database, self.target.label())
+        let what = if self.routine.is_some() { "procedure for" } else { "table" };
+        format!("{}/{}, {what} {}", self.server.place(), self.server.database, self.target.label())
     }
 
     async fn columns(&self) -> Result<Option<Vec<Column>>> {
+        if let (Some(routine), Some(procedure)) = (&self.routine, &self.request.procedure) {
+            return Ok(Some(routine.columns(&procedure.parameters)));
+        }
         if !self.target.exists {
             return Ok(None);
         }
+        let slice = self.request.slice.as_ref().map(|slice| slice.column.as_str());
         let writable = self.found.iter().filter(|readable| !readable.generated);
+        let writable = writable.filter(|readable| Some(readable.column.name.as_str()) != slice);
         Ok(Some(writable.map(|readable| readable.column.clone()).collect()))
     }
 
@@ -188,62 +360,103 @@ impl Sink for PostgresSink {
         hold(source, target)
     }
 
+    fn expect(&mut self, rows: Option<u64>, parts: usize) {
+        self.expected = Expected { rows, parts };
+    }
+
     async fn plan(&mut self, columns: &[ColumnPlan]) -> Result<SinkPlan> {
         if columns.is_empty() {
             return Err(Fault::new("UserErrorSchemaMismatch", "No column of the source goes into the target.").into());
         }
         self.planned = columns.to_vec();
-        let mut notices = Vec::new();
-        if self.target.exists {
+        self.check_columns()?;
+        if self.target.exists && self.routine.is_none() {
             // Also tells now rather than later that two kinds do not go together.
-            catalog::as_planned(&self.found, columns)?;
-        } else {
-            notices.push(format!("Table {} does not exist and is created by the commit.", self.target.label()));
+            let old: Vec<ColumnPlan> = columns
+                .iter()
+                .filter(|plan| !self.request.add_columns || self.found_column(plan).is_some())
+                .cloned()
+                .collect();
+            catalog::as_planned(&self.found, &old)?;
         }
-        Ok(SinkPlan { shape: CommitShape::Staged, condition: None, notices })
+        let mut notices = Vec::new();
+        let way = {
+            let mut control = self.control.lock().await;
+            let client = control.client(&self.server).await?;
+            self.choose(client, &mut notices).await?
+        };
+        if let Way::Upsert { keys, .. } = &way
+            && let Some(key) = keys.iter().find(|key| !columns.iter().any(|plan| plan.sink == **key))
+        {
+            let message = format!("Key column \"{key}\" of {} is not written.", self.target.label());
+            return Err(Fault::new("UserErrorColumnMissing", message).with("column", key).into());
+        }
+        for plan in self.added() {
+            notices.push(format!("Column {} is added to {}.", quoted(&plan.sink), self.target.label()));
+        }
+        self.way = way;
+        Ok(SinkPlan { shape: self.way.shape(), condition: None, notices })
     }
 
     async fn mark(&self) -> Result<MarkState> {
         let mut control = self.control.lock().await;
         let client = control.client(&self.server).await?;
-        commit::end_lower_epochs(client, &self.server.place(), &self.request.attempt).await?;
-        commit::mark(self, client).await
+        sessions::end_lower_epochs(client, &self.server.place(), &self.request.attempt).await?;
+        mark::state(self, client).await
     }
 
     async fn begin(&self) -> Result<()> {
         let mut control = self.control.lock().await;
         let client = control.client(&self.server).await?;
-        commit::end_lower_epochs(client, &self.server.place(), &self.request.attempt).await?;
+        sessions::end_lower_epochs(client, &self.server.place(), &self.request.attempt).await?;
         dmg_ambient::failpoint!("postgres.begin", dmg_connector::cut());
-        commit::drop_staging_up_to_now(self, client).await?;
+        mark::drop_staging_up_to_now(self, client).await?;
         dmg_ambient::failpoint!("postgres.swept", dmg_connector::cut());
-        commit::make_mark_table(self, client).await?;
-        client.batch(&self.staging_statements()).await?;
+        mark::make_table(self, client).await?;
+        let columns = if self.way == Way::Direct {
+            self.begin_direct().await?;
+            catalog::as_planned(&self.found, &self.planned)?
+        } else {
+            client.batch(&self.staging_statements()).await?;
+            let staging = catalog::relation(client, Some(&self.target.schema), &self.staging()).await?;
+            let staging = staging.ok_or_else(|| {
+                Fault::new("SystemErrorLeaseLost", "The staging table is gone: another attempt took over.")
+            })?;
+            catalog::as_planned(&catalog::table_columns(client, &staging).await?, &self.planned)?
+        };
         dmg_ambient::failpoint!("postgres.staging.made", dmg_connector::cut());
+        let encoding = Encoding::of(&columns, &self.planned);
+        *self.encoding.lock().expect("no one panics while holding it") = Some(Arc::new(encoding));
         Ok(())
     }
 
     async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>> {
-        let idle = self.idle.lock().expect("no one panics while holding it").pop();
-        let mut client = match idle {
+        let encoding = self.encoding.lock().expect("no one panics while holding it").clone();
+        let encoding = encoding.ok_or_else(|| Fault::new("SystemErrorInternal", "A part came before the staging."))?;
+        let (mut place, table) = if self.way == Way::Direct {
+            // Parts take turns: the transaction has one session.
+            let place = Place::Direct(self.direct.clone().lock_owned().await, self.rows_sent.clone());
+            (place, self.target.quoted())
+        } else {
+            (Place::Staging(self.idle.clone()), self.staging_quoted())
+        };
+        let client = match place.take() {
             Some(client) => client,
+            None if self.way == Way::Direct => {
+                let message = format!("The session that takes the rows of {} is gone.", self.target.label());
+                return Err(Fault::new("SystemErrorLeaseLost", message).into());
+            }
             None => connect(&self.server).await?,
         };
-        client.copy_in(&format!("COPY {} ({}) FROM STDIN", self.staging_quoted(), self.column_list())).await?;
-        dmg_ambient::failpoint!("postgres.copy.begun", dmg_connector::cut());
-        self.traffic.opened();
-        Ok(Box::new(Writer {
-            client: Some(client),
-            kinds: self.planned.iter().map(|column| column.kind).collect(),
-            buffer: Vec::with_capacity(COPY_BYTES + COPY_BYTES / 4),
-            report: PartReport::default(),
-            index,
-            idle: self.idle.clone(),
-            traffic: self.traffic.clone(),
-        }))
+        let statement = format!("COPY {table} ({}) FROM STDIN{}", self.column_list(), encoding.option());
+        let writer = Writer::start(client, &statement, place, encoding, index, self.traffic.clone()).await?;
+        Ok(Box::new(writer))
     }
 
     async fn staged(&self, lanes: usize) -> Result<Option<Box<dyn Source>>> {
+        if self.way == Way::Direct {
+            return Ok(None);
+        }
         self.idle.lock().expect("no one panics while holding it").clear();
         let (schema, staging) = (&self.target.schema, self.staging());
         let source = PostgresSource::planned(self.server.clone(), schema, &staging, &self.planned, lanes).await?;
@@ -252,12 +465,16 @@ impl Sink for PostgresSink {
 
     async fn commit(&self, content: &MarkContent) -> Result<Committed> {
         let mut control = self.control.lock().await;
+        if let Some(direct) = self.direct.lock().await.take() {
+            control.replace(direct);
+        }
         let client = control.client(&self.server).await?;
         commit::commit(self, client, content).await
     }
 
     async fn committed(&self, lanes: usize) -> Result<Option<Box<dyn Source>>> {
-        if self.request.mode == WriteMode::Append {
+        let alone = self.way == Way::Become || self.request.mode == WriteMode::Overwrite;
+        if !alone || self.routine.is_some() {
             return Ok(None);
         }
         let Target { schema, table, .. } = &self.target;
@@ -267,6 +484,8 @@ impl Sink for PostgresSink {
 
     async fn abort(&self) -> Result<()> {
         self.idle.lock().expect("no one panics while holding it").clear();
+        // Its transaction ends with it.
+        drop(self.direct.lock().await.take());
         let mut control = self.control.lock().await;
         let client = control.client(&self.server).await?;
         if client.in_transaction() {
@@ -278,72 +497,5 @@ impl Sink for PostgresSink {
 
     fn traffic(&self) -> Arc<Traffic> {
         self.traffic.clone()
-    }
-}
-
-/// One part on its way into the staging table. Dropped early, it closes its session and the server forgets the rows.
-struct Writer {
-    client: Option<Client>,
-    kinds: Vec<Kind>,
-    buffer: Vec<u8>,
-    report: PartReport,
-    index: u32,
-    idle: Arc<Mutex<Vec<Client>>>,
-    traffic: Arc<Traffic>,
-}
-
-impl Writer {
-    async fn send(&mut self) -> Result<()> {
-        let client = self.client.as_mut().ok_or_else(ended)?;
-        dmg_ambient::failpoint!("postgres.copy.send", dmg_connector::cut());
-        client.copy_data(&self.buffer).await?;
-        self.report.bytes += self.buffer.len() as u64;
-        self.traffic.add_bytes(self.buffer.len() as u64);
-        self.buffer.clear();
-        Ok(())
-    }
-}
-
-fn ended() -> Error {
-    Fault::new("SystemErrorInternal", "A part was written to after its end.").into()
-}
-
-#[async_trait]
-impl PartWriter for Writer {
-    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        let mut row = 0;
-        while row < batch.num_rows() {
-            row = encode::rows(&batch, &self.kinds, row, COPY_BYTES, &mut self.buffer);
-            if self.buffer.len() >= COPY_BYTES {
-                self.send().await?;
-            }
-        }
-        self.report.rows += batch.num_rows() as u64;
-        Ok(())
-    }
-
-    async fn finish(mut self: Box<Self>) -> Result<PartReport> {
-        if !self.buffer.is_empty() {
-            self.send().await?;
-        }
-        let mut client = self.client.take().ok_or_else(ended)?;
-        dmg_ambient::failpoint!("postgres.copy.finish", dmg_connector::cut());
-        let rows = client.copy_finish().await?;
-        dmg_ambient::failpoint!("postgres.copy.finished", dmg_connector::cut());
-        if rows != self.report.rows {
-            let message = format!(
-                "{} took {rows} rows of part {} where {} were sent.",
-                client.wire.place, self.index, self.report.rows
-            );
-            return Err(Fault::new("SystemErrorVerification", message).into());
-        }
-        self.idle.lock().expect("no one panics while holding it").push(client);
-        Ok(self.report.clone())
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.traffic.closed();
     }
 }

@@ -1,7 +1,11 @@
 //! Tests of the table stores against real servers and files. One binary, so that it links once.
 
+mod postgres_bad_input;
 mod postgres_errors;
+mod postgres_modes;
 mod postgres_read;
+mod postgres_routines;
+mod postgres_shapes;
 mod postgres_tls;
 mod postgres_write;
 mod sqlite_read;
