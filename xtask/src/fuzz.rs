@@ -1,5 +1,5 @@
 //! Campaigns of the fuzzer over every parser of bytes from outside (`tests/fuzz`): libFuzzer, guided by coverage, on
-//! the stable compiler. What it finds worth keeping joins `tests/fuzz/corpus`; a crash stays in `target/fuzz/crashes`.
+//! the stable compiler. What it finds worth keeping joins `tests/fuzz/corpus`; a crash stays in `target/fuzz/<target>/crashes`.
 
 use std::path::{Path, PathBuf};
 
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         }
     }
     if !crashed.is_empty() {
-        bail!("crashes in {}; the inputs are in target/fuzz/crashes", crashed.join(", "));
+        bail!("crashes in {}; the inputs are in target/fuzz/<target>/crashes", crashed.join(", "));
     }
     Ok(())
 }
@@ -51,10 +51,9 @@ fn targets() -> Result<Vec<String>> {
 }
 
 fn campaign(program: &Path, name: &str, runs: &str, crashed: &mut Vec<String>) -> Result<()> {
-    let kept = steps::root().join("tests/fuzz/corpus").join(name);
-    let work = steps::root().join("target/fuzz/corpus").join(name);
-    let crashes = steps::root().join("target/fuzz/crashes").join(name);
-    for folder in [&kept, &work, &crashes] {
+    let folder = steps::root().join("target/fuzz").join(name);
+    let [work, merged, crashes] = ["corpus", "merged", "crashes"].map(|part| folder.join(part));
+    for folder in [&work, &merged, &crashes] {
         std::fs::create_dir_all(folder)?;
     }
     let program = program.to_str().context("the repository's path is not UTF-8")?;
@@ -65,24 +64,23 @@ fn campaign(program: &Path, name: &str, runs: &str, crashed: &mut Vec<String>) -
         command
     };
     let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-    let seeds = &mut fuzzer(&["-runs=0".to_owned()]);
-    steps::run(&format!("{name}: seeds"), seeds.env("DMG_FUZZ_SEEDS", &work))?;
+    let nothing = ["-runs=0".to_owned()];
+    steps::run(&format!("{name}: what is kept"), fuzzer(&nothing).env("DMG_FUZZ_UNPACK", &work))?;
     let options = [
         format!("-runs={runs}"),
         "-timeout=10".to_owned(),
         "-rss_limit_mb=1024".to_owned(),
         "-print_final_stats=1".to_owned(),
-        "-verbosity=1".to_owned(),
         format!("-artifact_prefix={}/", crashes.display()),
         text(&work),
-        text(&kept),
     ];
     if steps::run(&format!("{name}: {runs} runs"), &mut fuzzer(&options)).is_err() {
         crashed.push(name.to_owned());
     }
     // Only what adds coverage is kept.
-    let merge = ["-merge=1".to_owned(), text(&kept), text(&work)];
-    steps::run(&format!("{name}: keep what tells something"), &mut fuzzer(&merge))
+    let merge = ["-merge=1".to_owned(), text(&merged), text(&work)];
+    steps::run(&format!("{name}: merge"), &mut fuzzer(&merge))?;
+    steps::run(&format!("{name}: keep"), fuzzer(&nothing).env("DMG_FUZZ_PACK", &merged))
 }
 
 /// Line coverage of the parsers by what is kept. Needs llvm-profdata and llvm-cov of a version that can read the

@@ -1,6 +1,7 @@
 //! What reads bytes from outside, each as one function of a byte string that must end soon, by value or by fault, and
 //! never by a panic. `tests/corpus.rs` runs the kept corpora and fresh mutations; `cargo xtask fuzz` runs campaigns.
 
+pub mod corpus;
 mod files;
 pub mod mutate;
 mod runtime;

@@ -2,27 +2,16 @@
 //! DMG_SEED draws other mutations; a failing input is printed so that it can join the corpus.
 #![expect(clippy::disallowed_methods, reason = "the time one input may take is the point")]
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dmg_fuzz::mutate::{Dice, mutate};
-use dmg_fuzz::{TARGETS, Target, try_one};
+use dmg_fuzz::{TARGETS, Target, corpus, try_one};
 
 /// Far beyond what any input of this size should take, on a machine that does other things too.
 const HANG: Duration = Duration::from_secs(10);
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-fn corpus(target: &Target) -> Vec<Vec<u8>> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name);
-    let mut inputs = (target.seeds)();
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("a file").path()).collect();
-    files.sort();
-    inputs.extend(files.iter().map(|file| std::fs::read(file).expect("a corpus file")));
-    inputs
 }
 
 fn check(target: &Target, input: &[u8]) {
@@ -37,7 +26,7 @@ fn check(target: &Target, input: &[u8]) {
 fn no_input_makes_a_parser_panic_or_hang() {
     let (runs, seed) = (number("DMG_FUZZ_RUNS", 20_000), number("DMG_SEED", 1));
     for target in TARGETS {
-        let corpus = corpus(target);
+        let corpus = corpus::inputs(target).expect("the kept corpus can be read");
         assert!(!corpus.is_empty(), "{} has somewhere to start", target.name);
         for input in &corpus {
             check(target, input);

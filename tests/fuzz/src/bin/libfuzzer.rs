@@ -12,10 +12,13 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         std::panic::set_hook(Box::new(|_| {}));
         let name = std::env::var("DMG_FUZZ_TARGET").unwrap_or_default();
         let Some(target) = dmg_fuzz::target(&name) else { panic!("DMG_FUZZ_TARGET names no target: {name:?}") };
-        if let Ok(folder) = std::env::var("DMG_FUZZ_SEEDS") {
-            for (index, seed) in (target.seeds)().iter().enumerate() {
-                std::fs::write(format!("{folder}/seed-{index}"), seed).expect("the folder can be written to");
-            }
+        let folder = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
+        if let Some(folder) = folder("DMG_FUZZ_UNPACK") {
+            dmg_fuzz::corpus::unpack(target, &folder).expect("the folder can be written to");
+            std::process::exit(0);
+        }
+        if let Some(folder) = folder("DMG_FUZZ_PACK") {
+            dmg_fuzz::corpus::pack(target, &folder).expect("the corpus can be written");
             std::process::exit(0);
         }
         target
