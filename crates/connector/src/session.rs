@@ -5,7 +5,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dmg_ambient::Ambient;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+
+/// A peer that has gone without a word is missed after so long: nothing of ours hangs on it longer. A peer that is
+/// there and only says nothing, such as a server that sorts for an hour, is waited for.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Pause before the peer is asked whether it is there, and between two such questions.
+const ASK_AFTER: Duration = Duration::from_secs(15);
+const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// The seam through which everything leaves a node, and who is asking.
 #[derive(Clone)]
@@ -28,8 +36,20 @@ impl Session {
     pub async fn connect(&self, host: &str, port: u16) -> std::io::Result<TcpStream> {
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
+        notice_silence(&stream)?;
         Ok(stream)
     }
+}
+
+/// Lets the system notice a peer that has gone, whether it was to speak or to listen.
+fn notice_silence(stream: &TcpStream) -> std::io::Result<()> {
+    let socket = SockRef::from(stream);
+    let questions = (SILENCE - ASK_AFTER).as_secs() / ASK_EVERY.as_secs();
+    let keepalive = TcpKeepalive::new().with_time(ASK_AFTER).with_interval(ASK_EVERY).with_retries(questions as u32);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(SILENCE))?;
+    Ok(())
 }
 
 /// Counters of one side of a copy, shared by all its connections.
@@ -93,5 +113,25 @@ impl Traffic {
     /// Most streams active at once.
     pub fn peak(&self) -> u32 {
         self.peak.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_has_gone_is_noticed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let session = Session::new(Ambient::test(1), "test");
+        let stream = session.connect("127.0.0.1", port).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), ASK_AFTER);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), ASK_EVERY);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(SILENCE));
     }
 }
