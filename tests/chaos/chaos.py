@@ -41,7 +41,7 @@ class World:
         os.mkdir(self.path("tmp"))
         self.points = "@" + self.path("points")
         self.token = 0
-        self.seconds, self.results, self.counts = {}, [], {}
+        self.seconds, self.shapes, self.results = {}, {}, []
         self.result_file = arguments.result and open(arguments.result, "a", encoding="utf-8")
         self.begun = time.monotonic()
         self.postgres = servers.Postgres(self.path("postgres"))
@@ -322,7 +322,8 @@ def campaign(world, arguments):
             else:
                 world.note("plain", 0, target.name, begun, {"check": error.check, "why": error.why}, {})
                 every.remove(target)
-    world.say("plain: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in world.seconds.items()))
+    plain = (f"{name} ({world.shapes[name]}) {seconds:.2f} s" for name, seconds in world.seconds.items())
+    world.say("plain: " + ", ".join(plain))
     of_kind(world, "kill", arguments.kills, every)
     of_kind(world, "zombie", arguments.zombies, every)
     of_kind(world, "replace", arguments.replaces, [target for target in every if target.polls])

@@ -35,6 +35,14 @@ def children(parent):
     return found
 
 
+def alive(process):
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
 def kill_all(processes):
     for process in processes:
         try:
@@ -43,7 +51,7 @@ def kill_all(processes):
             pass
     for process in processes:
         end = time.monotonic() + 20
-        while os.path.exists(f"/proc/{process}") and time.monotonic() < end:
+        while alive(process) and time.monotonic() < end:
             time.sleep(0.005)
 
 

@@ -166,6 +166,21 @@ class PostgresTable(Target):
         return f"{count} staging tables" if count else ""
 
 
+class PostgresViewed(PostgresTable):
+    """A view depends on the table, so that it cannot be swapped: its rows are deleted and inserted."""
+
+    def __init__(self, world):
+        super().__init__(world, "overwrite")
+        self.name, self.table = "postgres-viewed", "target_viewed"
+
+    def prepare(self):
+        with self.world.postgres.connect() as connection:
+            connection.execute("DROP VIEW IF EXISTS target_view")
+        super().prepare()
+        with self.world.postgres.connect() as connection:
+            connection.execute(f"CREATE VIEW target_view AS SELECT id FROM {self.table}")
+
+
 class PostgresNew(PostgresTable):
     """The table does not exist; the commit makes it."""
 
@@ -307,18 +322,20 @@ class MariaTable(Target):
 
     def __init__(self, world, mode):
         self.mode, self.name = mode, f"mariadb-{mode}"
-        self.adds = mode in ("append", "upsert")
+        self.adds = mode in ("append", "upsert", "slice")
         self.table = f"target_{mode}"
         super().__init__(world)
 
     def prepare(self):
-        key = ", PRIMARY KEY (id)" if self.mode == "upsert" else ""
+        key = ", PRIMARY KEY (id)" if self.mode == "upsert" else ", slice varchar(64)" if self.mode == "slice" else ""
         connection = self.world.mariadb.connect()
         with connection.cursor() as cursor:
             cursor.execute(f"DROP TABLE IF EXISTS {self.table}")
             columns = COLUMNS_SQL.replace("timestamp", "datetime(6)")
             cursor.execute(f"CREATE TABLE {self.table} ({columns}{key}) ENGINE=InnoDB CHARACTER SET utf8mb4")
-            cursor.executemany(f"INSERT INTO {self.table} VALUES (%s, %s, %s, %s, %s)", old_rows())
+            names = ", ".join(f"`{name}`" for name in judge.COLUMNS)
+            cursor.executemany(f"INSERT INTO {self.table} ({names}) VALUES (%s, %s, %s, %s, %s)", old_rows())
+            cursor.execute("DROP TABLE IF EXISTS __dmg_commit")
         connection.close()
 
     options = PostgresTable.options
@@ -390,6 +407,7 @@ def make(world, names):
     every = {
         "postgres-append": lambda: PostgresTable(world, "append"),
         "postgres-overwrite": lambda: PostgresTable(world, "overwrite"),
+        "postgres-viewed": lambda: PostgresViewed(world),
         "postgres-new": lambda: PostgresNew(world),
         "file-replace": lambda: LocalFile(world, True),
         "file-new": lambda: LocalFile(world, False),
@@ -400,6 +418,7 @@ def make(world, names):
         "mariadb-append": lambda: MariaTable(world, "append"),
         "mariadb-overwrite": lambda: MariaTable(world, "overwrite"),
         "mariadb-upsert": lambda: MariaTable(world, "upsert"),
+        "mariadb-slice": lambda: MariaTable(world, "slice"),
         "sqlite-append": lambda: SqliteTable(world, "append"),
         "sqlite-overwrite": lambda: SqliteTable(world, "overwrite"),
         "sqlite-upsert": lambda: SqliteTable(world, "upsert"),

@@ -398,6 +398,7 @@ def plain(world, target, seed, number=0):
     if last["say"] != "finished":
         raise Wrong("plain", f"{target.name}: {worker.fault or last}")
     trial.is_new()
+    world.shapes[target.name] = worker.plan["shape"]
     return seconds
 
 
