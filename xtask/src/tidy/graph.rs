@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dmg-tables", &["dmg-connector", "dmg-protocol", "dmg-ambient"]),
     ("dmg-engine", &["dmg-connector", "dmg-protocol", "dmg-ambient"]),
     ("dmg-authoring", &["dmg-protocol"]),
+    ("dmg-tds-fixture", &[]),
     ("dmg-state", &["dmg-protocol", "dmg-ambient"]),
     ("dmg-control", &["dmg-authoring", "dmg-state", "dmg-seal", "dmg-protocol", "dmg-ambient"]),
     (
