@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use dmg_protocol::RunId;
 use dmg_protocol::channel::Outcome;
 use dmg_protocol::job::{Browse, BrowseJob, FormatSpec, Job, PREVIEW_ROWS_MAX};
-use dmg_protocol::RunId;
 use dmg_state::JobState;
 use http::StatusCode;
 use serde_json::{Map, Value, json};

@@ -47,7 +47,8 @@ impl Asked {
     pub(crate) async fn of(call: &Call, members: &Map<String, Value>) -> Result<Self> {
         let factory = factory(call).await?;
         let name = call.parameter("name");
-        let document = call.service.state.document(&documents::key(&factory, DocumentKind::LinkedService, name)).await?;
+        let document =
+            call.service.state.document(&documents::key(&factory, DocumentKind::LinkedService, name)).await?;
         let document = document.ok_or_else(|| {
             Refusal::no_resource(&format!("factories/{}/linkedservices", factory.name), name, &factory.resource_group)
         })?;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args};
 use dmg_ambient::Ambient;
 use dmg_engine::{Change, ColumnChoice, DIFFERENCES_MAX, Difference, KeyChoice, VerifyReport, VerifyRequest};
-use dmg_protocol::Fault;
 use dmg_protocol::job::{ColumnMapping, Endpoint};
+use dmg_protocol::{Fault, Kind};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -238,37 +238,39 @@ fn text(report: &VerifyReport, output: Output) -> String {
 
 fn line(report: &VerifyReport, difference: &Difference) -> String {
     let row = if difference.change == Change::OnlyTo { &difference.to } else { &difference.from };
-    let keys = report.columns.iter().zip(row).filter(|(column, _)| column.key);
-    let key = keys.map(|(column, value)| format!("{}={}", column.from, shown(value))).collect::<Vec<_>>().join(" ");
-    let mut line = format!("{} {key}", sign(difference.change)).trim_end().to_owned();
-    let rest: Vec<String> = if difference.change == Change::Changed {
-        let column = |at: &usize| {
-            let (from, to) = (shown(&difference.from[*at]), shown(&difference.to[*at]));
-            format!("{}: {from} -> {to}", report.columns[*at].from)
-        };
-        difference.columns.iter().map(column).collect()
-    } else {
-        let others = report.columns.iter().zip(row).filter(|(column, _)| !column.key);
-        others.map(|(column, value)| format!("{}={}", column.from, shown(value))).collect()
+    let cells = |key: bool| {
+        let cells = report.columns.iter().zip(row).filter(move |(column, _)| column.key == key);
+        cells.map(|(column, value)| format!("{}={}", column.from, shown(value, column.kind)))
     };
-    let more = rest.len().saturating_sub(SHOWN_VALUES);
-    let most = if difference.change == Change::Changed { rest.len() } else { SHOWN_VALUES };
-    line.push_str(&format!("{}{}", if rest.is_empty() { "" } else { "  " }, rest[..most.min(rest.len())].join("  ")));
-    if more > 0 && difference.change != Change::Changed {
-        line.push_str(&format!("  … {more} columns more"));
+    let mut pieces: Vec<String> = cells(true).collect();
+    if difference.change == Change::Changed {
+        pieces.extend(difference.columns.iter().map(|at| {
+            let column = &report.columns[*at];
+            let (from, to) = (shown(&difference.from[*at], column.kind), shown(&difference.to[*at], column.kind));
+            format!("{}: {from} -> {to}", column.from)
+        }));
+    } else {
+        pieces.extend(cells(false).take(SHOWN_VALUES));
+        let more = cells(false).count().saturating_sub(SHOWN_VALUES);
+        if more > 0 {
+            pieces.push(format!("… {more} columns more"));
+        }
     }
     if difference.times > 1 {
-        line.push_str(&format!("  ({} times)", thousands(difference.times)));
+        pieces.push(format!("({} times)", thousands(difference.times)));
     }
-    line
+    format!("{} {}", sign(difference.change), pieces.join("  "))
 }
 
-/// A value for people: quoted, on one line, NULL apart from the word.
-fn shown(value: &Option<String>) -> String {
+/// A value for people: texts quoted, on one line, NULL apart from the word.
+fn shown(value: &Option<String>, kind: Kind) -> String {
     let Some(text) = value else { return "NULL".to_owned() };
     let cut = match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.clone(),
     };
-    format!("{cut:?}").replace("\\'", "'")
+    match kind {
+        Kind::Text | Kind::Json | Kind::EngineText | Kind::DecimalText => format!("{cut:?}").replace("\\'", "'"),
+        _ => cut,
+    }
 }
