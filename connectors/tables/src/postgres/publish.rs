@@ -97,7 +97,7 @@ pub(super) async fn rows(sink: &PostgresSink, client: &mut Client, way: &Way) ->
     let columns = sink.column_list();
     let insert = format!("INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}");
     let rows = match way {
-        Way::Direct => return Ok(sink.rows_sent()),
+        Way::Direct => return Ok(sink.rows_taken()),
         Way::Become => return become_target(sink, client).await,
         Way::Replace(structure) => return replace(sink, client, structure).await,
         Way::Insert => client.query(&insert, &[]).await?.affected,
@@ -113,9 +113,8 @@ pub(super) async fn rows(sink: &PostgresSink, client: &mut Client, way: &Way) ->
         }
         Way::Upsert { keys, indexed } => upsert(sink, client, keys, *indexed, &insert).await?,
         Way::Call { statement } => {
-            let rows = count(client, &format!("SELECT count(*) FROM {staging}")).await?;
             client.batch(statement).await?;
-            rows
+            sink.rows_taken()
         }
     };
     client.batch(&format!("DROP TABLE {staging}")).await?;
@@ -129,7 +128,6 @@ async fn count(client: &mut Client, sql: &str) -> Result<u64> {
 /// The staging table takes the name of a table that does not exist yet, and gets its key.
 async fn become_target(sink: &PostgresSink, client: &mut Client) -> Result<u64> {
     let (target, staging) = (sink.target.quoted(), sink.staging_quoted());
-    let rows = count(client, &format!("SELECT count(*) FROM {staging}")).await?;
     client.batch(&format!("ALTER TABLE {staging} RENAME TO {}", quoted(&sink.target.table))).await?;
     let keys = sink.new_keys();
     if !keys.is_empty() {
@@ -145,14 +143,13 @@ async fn become_target(sink: &PostgresSink, client: &mut Client) -> Result<u64> 
         );
         client.batch(&sql).await?;
     }
-    Ok(rows)
+    Ok(sink.rows_taken())
 }
 
 /// The staging table takes the place of the target; whatever had a name keeps it.
 async fn replace(sink: &PostgresSink, client: &mut Client, structure: &Structure) -> Result<u64> {
     let (target, staging) = (sink.target.quoted(), sink.staging_quoted());
     let schema = quoted(&sink.target.schema);
-    let rows = count(client, &format!("SELECT count(*) FROM {staging}")).await?;
     for (sequence, column) in &structure.sequences {
         client.batch(&format!("ALTER SEQUENCE {sequence} OWNED BY {staging}.{}", quoted(column))).await?;
     }
@@ -169,7 +166,7 @@ async fn replace(sink: &PostgresSink, client: &mut Client, structure: &Structure
     if let Some(comment) = &structure.comment {
         client.batch(&format!("COMMENT ON TABLE {target} IS {}", literal(comment))).await?;
     }
-    Ok(rows)
+    Ok(sink.rows_taken())
 }
 
 async fn upsert(sink: &PostgresSink, client: &mut Client, keys: &[String], indexed: bool, insert: &str) -> Result<u64> {

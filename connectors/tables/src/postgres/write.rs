@@ -63,7 +63,7 @@ pub(super) struct PostgresSink {
     direct: Arc<tokio::sync::Mutex<Option<Client>>>,
     /// Sessions between parts.
     idle: Arc<Mutex<Vec<Client>>>,
-    rows_sent: Arc<AtomicU64>,
+    rows_taken: Arc<AtomicU64>,
     traffic: Arc<Traffic>,
 }
 
@@ -157,7 +157,7 @@ impl PostgresSink {
             control: tokio::sync::Mutex::new(control),
             direct: Arc::default(),
             idle: Arc::default(),
-            rows_sent: Arc::default(),
+            rows_taken: Arc::default(),
             traffic: Arc::default(),
         })
     }
@@ -181,9 +181,9 @@ impl PostgresSink {
         publish::added(&self.planned, &self.found).filter(|_| self.target.exists && self.routine.is_none())
     }
 
-    /// Rows that were sent to the target itself.
-    pub(super) fn rows_sent(&self) -> u64 {
-        self.rows_sent.load(Ordering::SeqCst)
+    /// Rows that the server took: each part's own count, and only of parts that ended well.
+    pub(super) fn rows_taken(&self) -> u64 {
+        self.rows_taken.load(Ordering::SeqCst)
     }
 
     /// The author's script, if it says anything.
@@ -410,6 +410,7 @@ impl Sink for PostgresSink {
         let client = control.client(&self.server).await?;
         sessions::end_lower_epochs(client, &self.server.place(), &self.request.attempt).await?;
         dmg_ambient::failpoint!("postgres.begin", dmg_connector::cut());
+        self.rows_taken.store(0, Ordering::SeqCst);
         mark::drop_staging_up_to_now(self, client).await?;
         dmg_ambient::failpoint!("postgres.swept", dmg_connector::cut());
         mark::make_table(self, client).await?;
@@ -435,7 +436,7 @@ impl Sink for PostgresSink {
         let encoding = encoding.ok_or_else(|| Fault::new("SystemErrorInternal", "A part came before the staging."))?;
         let (mut place, table) = if self.way == Way::Direct {
             // Parts take turns: the transaction has one session.
-            let place = Place::Direct(self.direct.clone().lock_owned().await, self.rows_sent.clone());
+            let place = Place::Direct(self.direct.clone().lock_owned().await);
             (place, self.target.quoted())
         } else {
             (Place::Staging(self.idle.clone()), self.staging_quoted())
@@ -449,7 +450,9 @@ impl Sink for PostgresSink {
             None => connect(&self.server).await?,
         };
         let statement = format!("COPY {table} ({}) FROM STDIN{}", self.column_list(), encoding.option());
-        let writer = Writer::start(client, &statement, place, encoding, index, self.traffic.clone()).await?;
+        let writer =
+            Writer::start(client, &statement, (place, self.rows_taken.clone()), encoding, index, self.traffic.clone())
+                .await?;
         Ok(Box::new(writer))
     }
 

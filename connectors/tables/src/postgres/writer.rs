@@ -56,8 +56,8 @@ impl Encoding {
 pub(super) enum Place {
     /// Any session will do.
     Staging(Arc<Mutex<Vec<Client>>>),
-    /// The one session whose transaction takes all rows, and how many it took.
-    Direct(OwnedMutexGuard<Option<Client>>, Arc<AtomicU64>),
+    /// The one session whose transaction takes all rows.
+    Direct(OwnedMutexGuard<Option<Client>>),
 }
 
 impl Place {
@@ -65,17 +65,14 @@ impl Place {
     pub(super) fn take(&mut self) -> Option<Client> {
         match self {
             Place::Staging(idle) => idle.lock().expect("no one panics while holding it").pop(),
-            Place::Direct(slot, _) => slot.take(),
+            Place::Direct(slot) => slot.take(),
         }
     }
 
-    fn give_back(&mut self, client: Client, rows: u64) {
+    fn give_back(&mut self, client: Client) {
         match self {
             Place::Staging(idle) => idle.lock().expect("no one panics while holding it").push(client),
-            Place::Direct(slot, sent) => {
-                sent.fetch_add(rows, Ordering::SeqCst);
-                **slot = Some(client);
-            }
+            Place::Direct(slot) => **slot = Some(client),
         }
     }
 }
@@ -84,6 +81,8 @@ impl Place {
 pub(super) struct Writer {
     client: Option<Client>,
     place: Place,
+    /// Rows that the server took, over all parts.
+    taken: Arc<AtomicU64>,
     encoding: Arc<Encoding>,
     buffer: Vec<u8>,
     /// Where the rows of the buffer begin.
@@ -99,7 +98,7 @@ impl Writer {
     pub(super) async fn start(
         mut client: Client,
         statement: &str,
-        place: Place,
+        (place, taken): (Place, Arc<AtomicU64>),
         encoding: Arc<Encoding>,
         index: u32,
         traffic: Arc<Traffic>,
@@ -112,10 +111,21 @@ impl Writer {
         if encoding.is_binary() {
             buffer.extend_from_slice(binary::HEADER);
         }
-        let check = matches!(place, Place::Direct(..)).then(|| Check::new(&encoding, index));
+        let check = matches!(place, Place::Direct(_)).then(|| Check::new(&encoding, index));
         let rows_at = buffer.len();
         let client = Some(client);
-        Ok(Writer { client, place, encoding, buffer, rows_at, check, report: PartReport::default(), index, traffic })
+        Ok(Writer {
+            client,
+            place,
+            taken,
+            encoding,
+            buffer,
+            rows_at,
+            check,
+            report: PartReport::default(),
+            index,
+            traffic,
+        })
     }
 
     async fn send(&mut self) -> Result<()> {
@@ -189,7 +199,8 @@ impl PartWriter for Writer {
         if let Some(check) = self.check.take() {
             self.report.decoded = Some(check.finish()?);
         }
-        self.place.give_back(client, rows);
+        self.taken.fetch_add(rows, Ordering::SeqCst);
+        self.place.give_back(client);
         Ok(self.report.clone())
     }
 }
