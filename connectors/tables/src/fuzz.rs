@@ -9,3 +9,13 @@ pub fn postgres_copy(data: &[u8]) {
 pub fn postgres_copy_seeds() -> Vec<Vec<u8>> {
     crate::postgres::fuzz::seeds()
 }
+
+/// Rows of a text result of MariaDB or MySQL.
+pub fn mysql_rows(data: &[u8]) {
+    crate::mysql::fuzz::rows(data);
+}
+
+/// Where to start.
+pub fn mysql_rows_seeds() -> Vec<Vec<u8>> {
+    crate::mysql::fuzz::seeds()
+}

@@ -38,6 +38,13 @@ pub const TARGETS: &[Target] = &[
         sources: &["connectors/tables/src/postgres/decode.rs", "connectors/tables/src/postgres/numeric.rs"],
     },
     Target {
+        name: "mysql_rows",
+        run: dmg_tables::fuzz::mysql_rows,
+        seeds: dmg_tables::fuzz::mysql_rows_seeds,
+        bytes_max: 4096,
+        sources: &["connectors/tables/src/mysql/decode.rs", "connectors/tables/src/mysql/parse.rs"],
+    },
+    Target {
         name: "text",
         run: files::text,
         seeds: files::text_seeds,

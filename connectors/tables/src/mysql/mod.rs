@@ -21,6 +21,8 @@ mod connect;
 mod decode;
 mod encode;
 mod errors;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod hold;
 mod parse;
 mod publish;
