@@ -229,6 +229,9 @@ fn float(value: f64, out: &mut Vec<u8>) -> std::result::Result<(), Unfit> {
     if !value.is_finite() {
         return Err("NaN or an infinity, which the server does not have");
     }
+    if value == 0.0 && value.is_sign_negative() {
+        return Err("negative zero, which the server would make zero");
+    }
     out.write_fmt(format_args!("{value:e}")).expect("writing into memory does not fail");
     Ok(())
 }
@@ -381,5 +384,8 @@ mod tests {
         let floats: Vec<(&str, ArrayRef)> = vec![("c", Arc::new(Float64Array::from(vec![1.5, f64::NAN])))];
         let refused = written(floats, &[slot(Kind::Float64, "double")], Style::File).expect_err("does not fit");
         assert!(refused.fault.message.contains("NaN") && refused.fault.message.contains("row 2"), "{}", refused.fault);
+        let floats: Vec<(&str, ArrayRef)> = vec![("c", Arc::new(Float64Array::from(vec![0.0, -0.0])))];
+        let refused = written(floats, &[slot(Kind::Float64, "double")], Style::File).expect_err("does not fit");
+        assert!(refused.fault.message.contains("negative zero"), "{}", refused.fault);
     }
 }

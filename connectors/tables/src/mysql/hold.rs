@@ -7,7 +7,7 @@ use dmg_protocol::{Kind, Verdict};
 use super::client::Version;
 
 const YEARS: &str = "only the years 0 to 9999 can be stored, and no infinity";
-const FINITE: &str = "NaN and the infinities cannot be stored";
+const FINITE: &str = "NaN, the infinities and negative zero cannot be stored";
 const IN_UTC: &str = "the moment is stored in UTC; only the years 0 to 9999 can be";
 /// Characters a created column may be limited to; longer ones would fill a row.
 const CHARACTERS_MAX: u32 = 500;
