@@ -255,6 +255,8 @@ class Sqlite:
     def __init__(self, folder):
         self.path = os.path.join(folder, "values.db")
         self.connection = sqlite3.connect(self.path, isolation_level=None)
+        # The same file is read and written at once.
+        self.connection.execute("PRAGMA journal_mode = wal")
 
     def make(self, table, columns, rows):
         declared = ", ".join(f"c_{name} {self.types[name]}" for name in columns)
