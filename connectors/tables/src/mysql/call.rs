@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dmg_connector::{Error, Result};
 use dmg_protocol::Fault;
-use dmg_protocol::job::{ProcedureCall, ProcedureOutcome};
+use dmg_protocol::job::{ProcedureCall, ProcedureOutcome, ProcedureParameter};
 
 use super::client::{Client, literal, quoted};
 use super::connect::{Purpose, connect};
@@ -117,7 +117,7 @@ pub(super) async fn call(server: &Server, call: &ProcedureCall) -> Result<Proced
     for (index, parameter) in parameters.iter().enumerate() {
         let given = call.parameters.iter().find(|given| given.name.eq_ignore_ascii_case(&parameter.name));
         let value = match given {
-            Some(given) => given.value.as_deref().map_or("NULL".to_owned(), literal),
+            Some(given) => argument(given),
             None if parameter.input && !parameter.output => {
                 let message = format!("Parameter \"{}\" of procedure {} gets no value.", parameter.name, call.name);
                 let remedy = "Give every parameter of the procedure a value; the server knows no defaults.";
@@ -150,6 +150,17 @@ pub(super) async fn call(server: &Server, call: &ProcedureCall) -> Result<Proced
     }
     outcome.outputs = outputs(&mut client, &parameters).await?;
     Ok(outcome)
+}
+
+/// A value as the server takes it: it converts texts by itself, except the words for a truth value.
+fn argument(given: &ProcedureParameter) -> String {
+    let Some(value) = given.value.as_deref() else { return "NULL".to_owned() };
+    let is_truth = given.type_name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case("Boolean"));
+    match value.to_ascii_lowercase().as_str() {
+        "true" if is_truth => "1".to_owned(),
+        "false" if is_truth => "0".to_owned(),
+        _ => literal(value),
+    }
 }
 
 async fn outputs(client: &mut Client, parameters: &[Parameter]) -> Result<BTreeMap<String, Option<String>>> {
