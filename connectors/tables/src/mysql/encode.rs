@@ -46,6 +46,8 @@ impl Slot {
         let numeric = matches!(own.base.as_str(), "decimal" | "numeric" | "date" | "datetime" | "timestamp" | "time");
         let through = match (own.base.as_str(), plan.kind) {
             ("bit", _) => Some("CAST(@v AS UNSIGNED)"),
+            // The text 0 would be the year 2000; the number 0 is the year 0000.
+            ("year", _) => Some("@v + 0"),
             // A file is octets to the server; what is not kept in the same character set must be told what they are.
             _ if text && !usual && !numeric => Some("CONVERT(@v USING utf8mb4)"),
             ("uuid", _) => Some("CONVERT(@v USING utf8mb4)"),
