@@ -207,6 +207,22 @@ pub(super) async fn upsert(client: &mut Client, relation: &Relation, named: &[St
     Ok(Way::Upsert { keys, indexed })
 }
 
+/// Refuses to delete rows of a table where that would delete or change rows of another one beside it.
+pub(super) async fn refuse_cascades(client: &mut Client, relation: &Relation) -> Result<()> {
+    let sql = "SELECT conname, conrelid::regclass FROM pg_constraint WHERE contype = 'f' AND confrelid = $1::oid \
+         AND confdeltype IN ('c', 'n', 'd') ORDER BY 1 LIMIT 1";
+    let row = client.query(sql, &[Some(&relation.oid)]).await?.rows.into_iter().next();
+    let Some([Some(constraint), Some(other)]) = row.and_then(|row| <[Option<String>; 2]>::try_from(row).ok()) else {
+        return Ok(());
+    };
+    let message = format!(
+        "Rows of {} cannot be deleted and written anew: foreign key \"{constraint}\" would change rows of {other} with them.",
+        relation.label()
+    );
+    let remedy = "Use mode upsert, or give the foreign key no action on delete.";
+    Err(Fault::new("UserErrorSettings", message).remedy(remedy).with("constraint", constraint).into())
+}
+
 /// The value of a slice for a column of that base type, as it stands in a statement.
 pub(super) fn slice_value(column: &str, kind: dmg_protocol::Kind, value: &str) -> Result<String> {
     let hexadecimal = value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -222,6 +222,9 @@ impl PostgresSink {
             notices.push(format!("Table {label} does not exist and is created by the commit."));
             return Ok(Way::Become);
         };
+        if matches!(self.request.mode, WriteMode::Overwrite | WriteMode::Slice) {
+            shape::refuse_cascades(client, relation).await?;
+        }
         match self.request.mode {
             WriteMode::Append if self.expected.little() && self.goes_direct()? => Ok(Way::Direct),
             WriteMode::Append | WriteMode::Procedure => Ok(Way::Insert),

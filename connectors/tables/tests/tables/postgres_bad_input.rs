@@ -127,6 +127,19 @@ async fn constraints_of_the_target() {
         sink.abort().await.expect("cleans up");
     }
     assert_eq!(world.value("SELECT count(*) FROM late").await, "1");
+
+    // Deleting and writing anew would take the children along.
+    world.run("CREATE TABLE kept (id int PRIMARY KEY, parent int); INSERT INTO kept VALUES (1)").await;
+    for action in ["CASCADE", "SET NULL"] {
+        let constraint = format!("id int CONSTRAINT \"to {action}\" REFERENCES kept ON DELETE {action}");
+        world.run(&format!("CREATE TABLE pulled ({constraint}); INSERT INTO pulled VALUES (1)")).await;
+        let source = world.source(table("src"), 1, 50_000).await.expect("opens");
+        let mut sink = world.sink(fresh("kept", WriteMode::Overwrite)).await.expect("opens");
+        let words = text(copy(source.as_ref(), sink.as_mut()).await);
+        assert!(words.starts_with("UserErrorSettings") && words.contains(action), "{words}");
+        assert_eq!(world.value("SELECT count(id) FROM pulled").await, "1");
+        world.run("DROP TABLE pulled").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
