@@ -184,6 +184,34 @@ fn version_1_takes_the_database_of_its_output_dataset() {
 }
 
 #[test]
+fn a_procedure_of_mariadb_is_called_too() {
+    let database = need!(dmg_system_tests::mariadb::Database::create());
+    database.sql(
+        "CREATE TABLE calls (number int, name text, at datetime, flag boolean);\nDELIMITER //\n\
+         CREATE PROCEDURE note(number int, name text, at datetime, flag boolean, OUT total bigint) BEGIN \
+         INSERT INTO calls VALUES (number, name, at, flag); SELECT count(*) INTO total FROM calls; END //\n",
+    );
+    let site = Installation::start("info");
+    let (host, port) = database.host_and_port();
+    let password = std::fs::read_to_string(&database.password_file).expect("the password");
+    let via = json!({ "referenceName": "onprem", "type": "IntegrationRuntimeReference" });
+    let properties = json!({ "type": "MariaDB", "connectVia": via, "typeProperties": {
+        "driverVersion": "v2", "server": host, "port": port, "database": database.name, "username": database.user(),
+        "sslMode": 0, "password": { "type": "SecureString", "value": password.trim() } } });
+    site.put("linked-service", "maria", properties);
+    let parameters = json!({ "number": { "value": 3, "type": "Int" }, "name": { "value": null },
+        "at": { "value": "2026-01-02T03:04:05", "type": "DateTime" }, "flag": { "value": true, "type": "Boolean" } });
+    let activity = json!({ "name": "call", "type": "SqlServerStoredProcedure",
+        "linkedServiceName": { "referenceName": "maria", "type": "LinkedServiceReference" },
+        "typeProperties": { "storedProcedureName": "note", "storedProcedureParameters": parameters } });
+    site.put("pipeline", "notes", json!({ "activities": [activity] }));
+    let (status, shown) = site.wait_run(&site.run("notes"), DEADLINE);
+    assert_eq!(status, "Succeeded", "{shown:#}");
+    assert_eq!(shown["activities"][0]["output"]["outputParameters"], json!({ "total": "1" }));
+    assert_eq!(database.sql("SELECT * FROM calls").trim(), "3\tNULL\t2026-01-02 03:04:05\t1");
+}
+
+#[test]
 fn a_call_straight_from_this_machine() {
     let database = need!(Database::create());
     database.sql(PROCEDURES);
