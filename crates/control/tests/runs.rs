@@ -8,8 +8,8 @@ mod support;
 use std::time::Duration;
 
 use dmg_protocol::channel::{Outcome, POLL, RENEW, RenewRequest};
-use dmg_protocol::job::Job;
-use dmg_protocol::{CommandId, Fault, Signed};
+use dmg_protocol::job::{Job, ListedColumn, Listing};
+use dmg_protocol::{CommandId, Fault, Kind, Signed};
 use dmg_seal::SigningKey;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -327,6 +327,58 @@ async fn a_connection_test_is_a_job() {
     assert!(node.finish(&grant, Outcome::Failed { fault }).await);
     insta::assert_snapshot!("test_bad", shown(&world.send(Method::GET, &format!("{path}/{id}"), OURS, None).await));
     insta::assert_snapshot!("test_unknown", shown(&world.send(Method::GET, &format!("{path}/x"), OURS, None).await));
+}
+
+/// A look waits for its answer, and may be asked for again; what is no look is refused before anything is queued.
+#[tokio::test]
+async fn a_look_into_a_store_is_a_job() {
+    let world = World::start().await;
+    let mut node = world.furnished().await;
+    documents(&world, json!({})).await;
+    let path = f("/linkedservices/db/browse");
+    let wanted = json!({ "look": "preview", "object": { "kind": "table", "table": "orders" }, "rows": 2 });
+    let (answer, outcome) = tokio::join!(world.send(Method::POST, &path, OURS, Some(&wanted)), async {
+        let grant = node.work().await;
+        let Job::Browse(job) = &grant.job else { panic!("no look: {:?}", grant.job) };
+        assert_eq!(job.store.linked_service.as_deref(), Some("db"));
+        let column = ListedColumn {
+            name: "id".into(),
+            type_name: "INTEGER".into(),
+            kind: Kind::Int64,
+            nullable: false,
+            key: true,
+        };
+        let rows = vec![vec![Some("1".to_owned())], vec![None]];
+        let listing = Box::new(Listing::Preview { columns: vec![column], rows });
+        node.finish(&grant, Outcome::Browsed { listing }).await
+    });
+    assert!(outcome);
+    let id = answer.body["id"].as_str().unwrap().to_owned();
+    assert_eq!((answer.status, &answer.body["status"]), (StatusCode::OK, &json!("Succeeded")));
+    assert_eq!(answer.body["listing"]["rows"], json!([["1"], [null]]));
+    let again = world.good(Method::GET, &format!("{path}/{id}"), OURS, None).await;
+    assert_eq!(again, answer.body);
+    for wrong in [
+        json!({}),
+        json!({ "look": "everything" }),
+        json!({ "look": "preview", "object": { "kind": "table", "table": "t" }, "rows": 0 }),
+        json!({ "look": "preview", "object": { "kind": "table", "table": "t" }, "rows": 1001 }),
+        json!({ "look": "columns" }),
+    ] {
+        let answer = world.send(Method::POST, &path, OURS, Some(&wrong)).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{wrong}: {}", answer.body);
+    }
+    // A look that fails says why.
+    let (answer, ()) =
+        tokio::join!(world.send(Method::POST, &path, OURS, Some(&json!({ "look": "schemas" }))), async {
+            let grant = node.work().await;
+            let fault = Fault::new("UserErrorLoginRefused", "PostgreSQL db refused login.");
+            assert!(node.finish(&grant, Outcome::Failed { fault }).await);
+        });
+    assert_eq!(
+        (&answer.body["status"], &answer.body["fault"]["code"]),
+        (&json!("Failed"), &json!("UserErrorLoginRefused"))
+    );
 }
 
 /// The gateway's state follows its nodes: all well, one that opens no credential, and one whose connection is gone.

@@ -584,6 +584,60 @@ fn version_1_refusals() {
 }
 
 #[test]
+fn stored_procedures() {
+    let texts = |activity: &BoundActivity| match &activity.work {
+        Ok(Job::Procedure(job)) => {
+            let parameter = |p: &dmg_protocol::job::ProcedureParameter| {
+                let type_name = p.type_name.as_deref().unwrap_or("-");
+                format!("{}={}:{type_name}", p.name, p.value.as_deref().unwrap_or("NULL"))
+            };
+            let parameters: Vec<_> = job.call.parameters.iter().map(parameter).collect();
+            format!("{} {} {}", job.store.store, job.call.name, parameters.join(" "))
+        }
+        Ok(other) => panic!("no call: {other:?}"),
+        Err(fault) => fault.message.clone(),
+    };
+    let v2 = |service: &str, members: Value| {
+        let activity = json!({"name": "A", "type": "SqlServerStoredProcedure", "policy": {"timeout": "0.00:01:00"},
+            "linkedServiceName": {"referenceName": service, "type": "LinkedServiceReference"}, "typeProperties": members});
+        bound(Dialect::V2, &v2_documents(), json!({"activities": [activity]}), json!({})).expect("binds").remove(0)
+    };
+    let parameters = json!({"a": {"value": "@add(1, 2)", "type": "int"}, "b": {"value": null}, "c": {"value": true, "type": "Boolean"}});
+    let good = v2("Pg", json!({"storedProcedureName": "dbo.p", "storedProcedureParameters": parameters}));
+    assert_eq!(texts(&good), "postgres dbo.p a=3:Int b=NULL:- c=true:Boolean");
+    assert_eq!(good.gateway.as_deref(), Some("gw"));
+    let Ok(Job::Procedure(job)) = &good.work else { panic!("bound above") };
+    assert_eq!(job.call.timeout_seconds, Some(75), "the service's word comes first");
+    for (members, expected) in [
+        (json!({}), "The activity \"A\" does not name its stored procedure."),
+        (
+            json!({"storedProcedureName": "p", "storedProcedureParameters": {"a": {"value": 1, "type": "Money"}}}),
+            "The parameter \"a\" has the type \"Money\", which is not known.",
+        ),
+        (
+            json!({"storedProcedureName": "p", "storedProcedureParameters": {"a": {"value": [1]}}}),
+            "The parameter \"a\" has a value that is neither text, number, boolean nor null.",
+        ),
+    ] {
+        assert_eq!(texts(&v2("Pg", members)), expected);
+    }
+    assert_eq!(
+        texts(&v2("None", json!({"storedProcedureName": "p"}))),
+        "There is no linked service \"None\" in factory \"Fab\"."
+    );
+
+    let v1 = |outputs: Value| {
+        let activity = json!({"name": "A", "type": "SqlServerStoredProcedure", "outputs": outputs,
+            "typeProperties": {"storedProcedureName": "p", "storedProcedureParameters": {"a": "1", "b": null}}});
+        bound(Dialect::V1, &v1_documents(), json!({"activities": [activity]}), json!({})).expect("binds").remove(0)
+    };
+    assert_eq!(texts(&v1(json!([{"name": "Rel2"}]))), "postgres p a=1:- b=NULL:-");
+    assert_eq!(v1(json!([{"name": "Rel2"}])).gateway.as_deref(), Some("other"));
+    let missing = "The activity \"A\" has no output dataset, which would name its database.";
+    assert_eq!(texts(&v1(json!([]))), missing);
+}
+
+#[test]
 fn time_spans() {
     for (text, seconds) in [
         ("01:00:00", Some(3_600)),
