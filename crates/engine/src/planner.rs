@@ -44,6 +44,9 @@ pub(crate) fn plan_declared(
 ) -> Result<Vec<Planned>, Fault> {
     refuse_doubles(source)?;
     let pairs = pairs(source, target, wishes.mapping, wishes.options.drift)?;
+    // A part of a key is no key.
+    let mapped = |index: usize| pairs.iter().any(|(pair, ..)| *pair == index);
+    let whole_key = source.iter().enumerate().all(|(index, column)| !column.key || mapped(index));
     let mut planned = Vec::with_capacity(pairs.len());
     for (index, name, target_column) in pairs {
         let column = &source[index];
@@ -70,7 +73,7 @@ pub(crate) fn plan_declared(
                 kind: holding.kind,
                 source_type: column.type_name.clone(),
                 sink_type: holding.type_name,
-                key: column.key,
+                key: column.key && whole_key,
                 required: !column.nullable,
                 verdict,
                 reason,
