@@ -135,8 +135,9 @@ fn gather(from: &mut Reader, wires: &[(WireType, String)]) -> Result<(Vec<Vec<Va
         let bitmap = match token {
             0xD1 => Vec::new(),
             0xD2 => from.bytes(wires.len().div_ceil(8))?,
+            // The end, however long the client makes it.
             0xFD => {
-                from.slice(12)?;
+                from.rest()?;
                 continue;
             }
             other => return Err(WireError::Invalid(format!("token {other:#04x} among bulk rows"))),

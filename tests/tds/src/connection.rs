@@ -86,8 +86,9 @@ fn messages(line: &Line, session: &mut Session) -> Result<(), WireError> {
                 out.done(ERROR, 0, 0);
                 out.finish()?;
             }
-            Err(Failure::Wire(WireError::Invalid(what))) => {
+            Err(Failure::Wire(wrong @ (WireError::Invalid(_) | WireError::Short | WireError::TooLong))) => {
                 // As the server does: an error, then the end of the connection.
+                let what = wrong.to_string();
                 let text = format!("The incoming tabular data stream (TDS) protocol stream is incorrect: {what}.");
                 out.error(&SqlError { class: 20, ..SqlError::new(4002, text) });
                 out.done(ERROR, 0, 0);

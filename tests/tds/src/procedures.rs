@@ -422,6 +422,54 @@ impl Session {
             "sp_addextendedproperty" | "sp_updateextendedproperty" | "sp_dropextendedproperty" => {
                 self.extended_property(name, &given, out)
             }
+            "sp_tablecollations_100" | "sp_tablecollations_90" => {
+                let table = Parser::new(by("@object", 0).to_text().trim_start_matches('.'))?.name()?;
+                let table = catalog::find(self, &table)?.ok_or_else(|| SqlError::no_object(&table.to_string()))?;
+                let columns = [
+                    Column::new("colid", Type::Int),
+                    Column::new("name", Type::NVarChar(128)),
+                    Column::new("tds_collation", Type::Binary(5)),
+                    Column::new("collation", Type::NVarChar(128)),
+                ];
+                out.columns(&columns)?;
+                for (at, info) in table.columns.iter().enumerate() {
+                    let text = info.column.ty.is_text() && info.column.ty != Type::Xml;
+                    let collation = info.column.collation;
+                    out.row(
+                        &columns,
+                        &[
+                            Value::Integer(at as i64 + 1),
+                            Value::text(&info.column.name),
+                            if text { Value::Bytes(collation.wire().to_vec()) } else { Value::Null },
+                            if text { Value::text(collation.name()) } else { Value::Null },
+                        ],
+                    )?;
+                }
+                out.done(crate::out::COUNT, 0xC1, table.columns.len() as u64);
+                Ok(Answer::status(0))
+            }
+            "sp_datatype_info" | "sp_datatype_info_90" | "sp_datatype_info_100" => {
+                let wanted = by("@data_type", 0).to_integer().unwrap_or(0);
+                let columns: Vec<Column> = TYPE_INFO.iter().map(|(name, ty)| Column::new(*name, ty.clone())).collect();
+                out.columns(&columns)?;
+                let mut count = 0;
+                for (name, number, precision) in LONG_TYPES {
+                    if wanted == 0 || wanted == *number {
+                        let mut row = vec![Value::Null; columns.len()];
+                        row[0] = Value::text(*name);
+                        row[1] = Value::Integer(*number);
+                        row[2] = Value::Integer(*precision);
+                        for (at, value) in [(6, 1), (7, 0), (8, 3), (10, 0), (15, *number)] {
+                            row[at] = Value::Integer(value);
+                        }
+                        row[12] = Value::text(*name);
+                        out.row(&columns, &row)?;
+                        count += 1;
+                    }
+                }
+                out.done(crate::out::COUNT, 0xC1, count);
+                Ok(Answer::status(0))
+            }
             "sp_set_session_context" => Ok(Answer::status(0)),
             _ => Err(SqlError::no_procedure(name).into()),
         }
@@ -623,6 +671,34 @@ impl Session {
         Ok(Answer::status(0))
     }
 }
+
+/// The types whose length ODBC asks for, by its own numbers.
+const LONG_TYPES: &[(&str, i64, i64)] =
+    &[("nvarchar", -9, 4000), ("varbinary", -3, 8000), ("varchar", 12, 8000), ("datetime2", 93, 27)];
+
+/// What sp_datatype_info shows.
+const TYPE_INFO: &[(&str, Type)] = &[
+    ("TYPE_NAME", Type::NVarChar(128)),
+    ("DATA_TYPE", Type::SmallInt),
+    ("PRECISION", Type::Int),
+    ("LITERAL_PREFIX", Type::VarChar(32)),
+    ("LITERAL_SUFFIX", Type::VarChar(32)),
+    ("CREATE_PARAMS", Type::VarChar(32)),
+    ("NULLABLE", Type::SmallInt),
+    ("CASE_SENSITIVE", Type::SmallInt),
+    ("SEARCHABLE", Type::SmallInt),
+    ("UNSIGNED_ATTRIBUTE", Type::SmallInt),
+    ("MONEY", Type::SmallInt),
+    ("AUTO_INCREMENT", Type::SmallInt),
+    ("LOCAL_TYPE_NAME", Type::NVarChar(128)),
+    ("MINIMUM_SCALE", Type::SmallInt),
+    ("MAXIMUM_SCALE", Type::SmallInt),
+    ("SQL_DATA_TYPE", Type::SmallInt),
+    ("SQL_DATETIME_SUB", Type::SmallInt),
+    ("NUM_PREC_RADIX", Type::Int),
+    ("INTERVAL_PRECISION", Type::SmallInt),
+    ("USERTYPE", Type::SmallInt),
+];
 
 /// Outputs are numbered from the first argument of the outer call.
 fn shift(answer: &mut Answer, by: u16) {

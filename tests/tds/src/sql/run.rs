@@ -405,8 +405,20 @@ impl Session {
 
     fn run_assignment(&mut self, query: &Query, select: &Select, out: &mut Out) -> Done<Flow> {
         self.before_read()?;
-        let (columns, rows) = self.rows_of(query)?;
-        for row in &rows {
+        let (columns, mut rows) = self.rows_of(query)?;
+        let count = rows.len();
+        let grows = count > 1
+            && select.items.iter().any(|item| matches!(item, Item::Assign(name, expr) if mentions(expr, name)));
+        for at in 0..count {
+            if grows {
+                // A variable that grows from row to row is worked out one row at a time.
+                let number = |value: usize| Some(Expr::Literal(Value::Integer(value as i64), Type::Int));
+                let one = Query { offset: number(at), fetch: number(1), ..query.clone() };
+                if let Some(row) = self.rows_of(&one)?.1.pop() {
+                    rows[at] = row;
+                }
+            }
+            let row = &rows[at];
             for ((item, column), value) in select.items.iter().zip(&columns).zip(row) {
                 match item {
                     Item::Assign(name, _) => self.assign(name, &column.ty, value)?,
@@ -444,6 +456,10 @@ impl Session {
             }
             Kind::Block(body) => return self.run_all(body, out),
             Kind::If(_, then, _) => return self.run_told(then, out),
+            Kind::ExecText(text) => {
+                let text = Emit::constant(self, text)?.1.to_text();
+                return self.nested(|session| run_text(session, &text, out));
+            }
             _ => out.done(self.status(), 0, 0),
         }
         Ok(Flow::Next)
@@ -710,6 +726,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether an expression reads a variable.
+fn mentions(expr: &Expr, name: &str) -> bool {
+    format!("{expr:?}").contains(&format!("Variable(\"{name}\")"))
 }
 
 /// Set in `seed` while a TRY runs; the low bits number the session's table variables.
