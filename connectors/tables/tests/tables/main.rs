@@ -9,4 +9,5 @@ mod postgres_shapes;
 mod postgres_tls;
 mod postgres_write;
 mod sqlite_read;
+mod sqlite_write;
 mod support;
