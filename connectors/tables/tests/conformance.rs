@@ -186,6 +186,14 @@ impl TableWorld for Sqlite {
         self.run(&format!("INSERT INTO {table} VALUES ({id}, 'late')"));
     }
 
+    async fn make_keyed(&self, table: &str) {
+        self.run(&format!("DROP TABLE IF EXISTS {table}; CREATE TABLE {table} (id INTEGER PRIMARY KEY, name TEXT)"));
+    }
+
+    async fn make_sliced(&self, table: &str) {
+        self.run(&format!("DROP TABLE IF EXISTS {table}; CREATE TABLE {table} (id INTEGER, name TEXT, slice BLOB)"));
+    }
+
     async fn names(&self) -> Vec<String> {
         let connection = rusqlite::Connection::open(&self.path).expect("opens");
         let mut statement = connection.prepare("SELECT name FROM sqlite_schema ORDER BY name").expect("prepares");
