@@ -1,6 +1,6 @@
 """Breaks copies on purpose and judges what is left. Run it by `cargo xtask chaos`; docs/chaos.md tells more.
 
-chaos.py --program FILE --servers FOLDER [--seed N] [--kills N] [--zombies N] [--replaces N] [--foreign N] [--clocks N] [--durable N]
+chaos.py --program FILE --servers FOLDER [--seed N] [--kills N] [--zombies N] [--late N] [--replaces N] [--foreign N] [--clocks N] [--durable N]
          [--server-kills N] [--failpoints all|N] [--nth all|N] [--network all|N] [--stack N] [--bugs all|N|NAME]
          [--minutes M] [--targets NAME,...] [--only KIND/NUMBER/TARGET] [--rows N] [--result FILE]
 """
@@ -50,10 +50,11 @@ class World:
         if not wanted or "blob" in wanted:
             self.azurite = servers.Azurite(self.path("azurite"), arguments.servers)
         if not wanted or "mariadb" in wanted:
-            try:
-                self.mariadb = servers.MariaDb(self.path("mariadb"))
-            except (OSError, subprocess.CalledProcessError) as error:
-                self.say(f"no MariaDB: {error}")
+            for attempt in ("a", "b"):
+                try:
+                    self.mariadb = self.mariadb or servers.MariaDb(self.path(f"mariadb-{attempt}"))
+                except (OSError, subprocess.CalledProcessError) as error:
+                    self.say(f"MariaDB does not start: {error}")
         self.source = targets.Source(self, arguments.rows)
         names = wanted.split(",") if wanted else []
         self.targets = targets.make(self, names)
@@ -113,7 +114,7 @@ class World:
         for server in (self.postgres, self.azurite, self.mariadb):
             if server:
                 server.stop()
-        if not any(result["wrong"] for result in self.results):
+        if not any(result["wrong"] and not result["plant"] for result in self.results):
             servers.remove(self.folder)
         else:
             self.say(f"what the workers said is kept in {self.folder}")
@@ -294,7 +295,7 @@ def parsed():
     parser.add_argument("--proxy")
     parser.add_argument("--servers", required=True)
     parser.add_argument("--seed", type=int, default=20261121)
-    for name in ("kills", "zombies", "replaces", "foreign", "clocks", "durable", "server-kills", "stack"):
+    for name in ("kills", "zombies", "late", "replaces", "foreign", "clocks", "durable", "server-kills", "stack"):
         parser.add_argument(f"--{name}", type=int, default=0)
     for name in ("failpoints", "nth", "network"):
         parser.add_argument(f"--{name}", type=number_or_all)
@@ -326,6 +327,7 @@ def campaign(world, arguments):
     world.say("plain: " + ", ".join(plain))
     of_kind(world, "kill", arguments.kills, every)
     of_kind(world, "zombie", arguments.zombies, every)
+    of_kind(world, "late", arguments.late, every)
     of_kind(world, "replace", arguments.replaces, [target for target in every if target.polls])
     of_kind(world, "foreign", arguments.foreign, [target for target in every if hasattr(target, "write_foreign")])
     of_kind(world, "clock", arguments.clocks, every)

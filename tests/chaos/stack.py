@@ -239,6 +239,14 @@ def point(stack, trial, name, action):
     stack.until("the service to be back", 60, lambda: stack.ended(run))
 
 
+def send(process, number):
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        # The worker may have ended by itself meanwhile.
+        pass
+
+
 def lease(stack, trial):
     """Host and worker are frozen across the end of their lease, and thawed when another attempt may begin."""
     trial.target.prepare()
@@ -250,17 +258,14 @@ def lease(stack, trial):
         time.sleep(0.001)
     frozen = stack.processes()
     for process in frozen:
-        os.kill(process, signal.SIGSTOP)
+        send(process, signal.SIGSTOP)
     trial.notes.update(stage=stage.decode().strip('"'), frozen=len(frozen))
     try:
         time.sleep(15 + trial.chance.random() * 8)
         trial.old_or_new(when="while frozen")
     finally:
         for process in frozen:
-            try:
-                os.kill(process, signal.SIGCONT)
-            except ProcessLookupError:
-                pass
+            send(process, signal.SIGCONT)
     settled(stack, trial, run, trial.notes)
 
 

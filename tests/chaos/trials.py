@@ -162,7 +162,7 @@ class Trial:
         else:
             time.sleep(self.chance.random() * self.world.seconds.get(self.target.name, 1.0))
         first.freeze()
-        before = self.either("a", "a")
+        # Nobody looks now: a frozen commit may hold the table, until the successor ends its session.
         second = self.worker("b", plan=first.plan, grant=None)
         try:
             second.wait("mayCommit", "finished", "failed", seconds=HANG)
@@ -178,7 +178,7 @@ class Trial:
             zombie = self.last_word(first)
         finally:
             first.thaw()
-        self.notes.update(gap=round(gap, 3), zombie=zombie["say"], second=last["say"], found=before)
+        self.notes.update(gap=round(gap, 3), zombie=zombie["say"], second=last["say"])
         for name, word in (("zombie", zombie), ("second", last)):
             if word["say"] == "failed":
                 self.clear_fault(word["fault"])
@@ -197,6 +197,30 @@ class Trial:
             wanted = "a" if epoch == 1 else "b"
             if after != wanted:
                 raise Wrong("receipt-epoch", f"the receipt names epoch {epoch}, the content is that of source {after}")
+
+    def late(self):
+        """An attempt that was told that it may commit does so only after its successor has."""
+        self.target.prepare()
+        fired = self.world.arm("engine.commit.granted", "delay(2500)", 1)
+        first = self.worker("a", points=self.world.points)
+        end = time.monotonic() + HANG
+        while not os.path.exists(fired) and not first.find("failed", "gone") and time.monotonic() < end:
+            time.sleep(0.005)
+        second = self.worker("b", plan=first.plan)
+        last = self.last_word(second)
+        zombie = self.last_word(first)
+        self.world.disarm()
+        self.notes.update(zombie=zombie["say"], second=last["say"])
+        for word in (zombie, last):
+            if word["say"] == "failed":
+                self.clear_fault(word["fault"])
+        after = self.either("a", "b")
+        if last["say"] != "finished":
+            after = self.settle(after)
+        elif after != "b":
+            raise Wrong("receipt-epoch", f"the successor had finished, and the content is {after}")
+        if after == "old":
+            raise Wrong("converges", "neither attempt left the new content")
 
     def settle(self, found):
         worker = self.worker("b")
@@ -376,7 +400,9 @@ class Trial:
 
     def only(self, call):
         """What narrows a system call to the files of the target."""
-        if call in ("write", "pwrite64", "fsync", "fdatasync"):
+        if self.target.name.startswith("sqlite"):
+            return [word for suffix in ("", "-wal", "-journal") for word in ("-P", self.target.path + suffix)]
+        if call in ("write", "fsync"):
             short = self.run.replace("-", "")[:12]
             hidden = f".target.parquet.{short}_{self.epoch + 1}.part"
             return ["-P", f"{self.target.folder}/{hidden}"]
