@@ -50,12 +50,11 @@ pub(crate) struct Out {
     pub(crate) deaf: bool,
     buffer: Vec<u8>,
     held: Option<(u8, u16, u16, u64)>,
+    spoken: bool,
     /// Tokens inside a procedure end with DONEINPROC.
     pub(crate) in_procedure: u32,
     pub(crate) wrong_token: bool,
     pub(crate) truncate: bool,
-    /// Nothing is sent: the caller only wants to know the effect.
-    pub(crate) rows_written: u64,
 }
 
 impl Out {
@@ -65,15 +64,16 @@ impl Out {
             deaf: false,
             buffer: Vec::new(),
             held: None,
+            spoken: false,
             in_procedure: 0,
             wrong_token: false,
             truncate: false,
-            rows_written: 0,
         }
     }
 
     /// The buffer, after what was held back.
     fn open(&mut self) -> &mut Vec<u8> {
+        self.spoken = true;
         if let Some((token, status, command, count)) = self.held.take() {
             self.put_done(token, status | MORE, command, count);
         }
@@ -132,6 +132,9 @@ impl Out {
                 self.buffer.push(0x42);
             }
             self.put_done(token, status, command, count);
+        } else if !self.spoken {
+            // Every request is answered, also one that had nothing to say.
+            self.put_done(0xFD, 0, 0, 0);
         }
         self.send_all()
     }
@@ -211,7 +214,6 @@ impl Out {
                 write_value(out, &column.ty, column.nullable, column.collation, value);
             }
         }
-        self.rows_written += 1;
         self.flush_full()
     }
 
