@@ -325,6 +325,10 @@ fn sql_server(name: &str, members: &Members, settings: &mut Map<String, Value>) 
     let usual = if kind.is_some() { "mandatory" } else { "optional" };
     let encrypt = members.text(&["encrypt"]).map_or(usual.to_owned(), |value| value.to_lowercase());
     settings.insert("encrypt".to_owned(), json!(encrypt));
+    // Documents of the original carry the user inside their own encrypted credential; they are kept as they are.
+    if members.text(&["encryptedcredential"]).is_some() {
+        return Ok(());
+    }
     need(name, settings, "user", "user name")
 }
 

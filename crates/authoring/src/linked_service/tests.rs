@@ -86,6 +86,30 @@ fn settings_of_every_served_type() {
         "mysql",
         json!({"host": "h", "database": "d", "user": "u", "sslMode": "verify-ca"}),
     );
+    check(
+        V1,
+        "OnPremisesSqlServer",
+        json!({"connectionString": "Data Source=db01\\sales,1500;Initial Catalog=d;Integrated Security=False;User ID=u;Password=**********",
+            "gatewayName": "g"}),
+        "sqlserver",
+        json!({"host": "db01\\sales,1500", "database": "d", "user": "u", "encrypt": "optional"}),
+    );
+    check(
+        V2,
+        "SqlServer",
+        json!({"server": "db01", "database": "d", "authenticationType": "SQL", "userName": "u", "encrypt": "Strict",
+            "trustServerCertificate": true, "connectTimeout": 30, "password": {"type": "SecureString", "value": "**********"}}),
+        "sqlserver",
+        json!({"host": "db01", "database": "d", "user": "u", "trustServerCertificate": "true",
+            "connectTimeoutSeconds": "30", "encrypt": "strict"}),
+    );
+    check(
+        V2,
+        "AzureSqlDatabase",
+        json!({"connectionString": {"type": "SecureString", "value": "Server=tcp:s.database.windows.net,1433;Database=d;User ID=u;Encrypt=True"}}),
+        "sqlserver",
+        json!({"host": "tcp:s.database.windows.net,1433", "database": "d", "user": "u", "encrypt": "true"}),
+    );
     check(V2, "Sqlite", json!({"path": "/data/a.db"}), "sqlite", json!({"path": "/data/a.db"}));
     check(V1, "Sqlite", json!({"connectionString": "Data Source=/data/a.db"}), "sqlite", json!({"path": "/data/a.db"}));
     check(V2, "FileServer", json!({"host": "/srv/in", "userId": ""}), "file", json!({"root": "/srv/in"}));
@@ -158,6 +182,16 @@ fn a_secret_does_not_follow_a_parameter() {
 fn refusals_read_well() {
     let texts: Vec<String> = [
         (Dialect::V1, "OnPremisesSqlServer", json!({"connectionString": "Data Source=s", "gatewayName": "g"})),
+        (
+            Dialect::V1,
+            "OnPremisesSqlServer",
+            json!({"connectionString": "Data Source=s;Initial Catalog=d;Integrated Security=True"}),
+        ),
+        (
+            Dialect::V2,
+            "AzureSqlDatabase",
+            json!({"server": "s", "database": "d", "authenticationType": "ServicePrincipal", "tenant": "t"}),
+        ),
         (Dialect::V2, "PostgreSqlV2", json!({"server": "s", "username": "u"})),
         (Dialect::V2, "PostgreSqlV2", json!({"server": "s", "database": "d", "port": "x"})),
         (Dialect::V2, "PostgreSqlV2", json!({"server": "s", "database": "d", "sslMode": 9})),
