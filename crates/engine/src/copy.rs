@@ -11,7 +11,7 @@ use dmg_connector::{
     BatchLimits, Column, Committed, MarkContent, MarkState, Result, Session, Sink, SinkPlan, SinkRequest, Source, Sums,
     schema,
 };
-use dmg_protocol::job::{CopyJob, Drift, FormatSpec};
+use dmg_protocol::job::{CopyJob, CopyOptions, Drift, FormatSpec};
 use dmg_protocol::worker::{OUTCOME, OUTCOME_UNKNOWN, Progress};
 use dmg_protocol::{
     Attempt, Bottleneck, Digest, Fault, Plan, Receipt, ReceiptColumn, Retry, Secrets, SideReport, Skipped, StageTime,
@@ -28,10 +28,15 @@ use crate::throttle::Throttle;
 use crate::tolerate::Tolerate;
 use crate::{added, lanes, proof};
 
-/// Lanes when the author names no number.
+/// Lanes at least where memory allows: while one waits for a store, another works.
 const LANES: usize = 2;
+/// Most lanes when the author names no number; beyond, stores are the limit.
+const LANES_CHOSEN_MAX: usize = 8;
 /// Most lanes whatever the author says.
 const LANES_MAX: usize = 32;
+/// Memory a lane needs to work well, and the least it can work with.
+const LANE_BYTES: usize = 64 * 1024 * 1024;
+const LANE_BYTES_MIN: usize = 8 * 1024 * 1024;
 /// Rows of one batch.
 const BATCH_ROWS: usize = 8 * 1024;
 /// Pause between two progress reports.
@@ -131,6 +136,11 @@ impl Run {
         self.request.job.options.memory_mib.max(32) as usize * 1024 * 1024
     }
 
+    /// What was staged in parts can be read back by all cores, however few parts the source had.
+    fn reading_lanes(&self, lanes: usize) -> usize {
+        lanes.max(lanes_wanted(None, self.budget(), cores()).min(LANES))
+    }
+
     fn limits(&self) -> BatchLimits {
         let budget = self.budget();
         let rows = Throttle::batch_rows(&self.request.job.options, BATCH_ROWS);
@@ -189,7 +199,7 @@ impl Run {
 
     async fn plan(&mut self, stores: &dyn Stores) -> Result<Planning> {
         let options = self.request.job.options.clone();
-        let wanted = options.parallel.map_or(LANES, |n| n as usize).clamp(1, LANES_MAX);
+        let wanted = lanes_wanted(options.parallel, self.budget(), cores());
         let session = Session {
             ambient: self.ambient.clone(),
             application: self.request.attempt.session_name(),
@@ -266,7 +276,7 @@ impl Run {
         };
         if let Some(redirect) = &mut redirect {
             let ragged = matches!(&job.source.format, Some(FormatSpec::Text(_)));
-            redirect.plan(source.columns(), ragged);
+            redirect.plan(own(source.columns(), &options), ragged);
         }
         let required = if options.tolerance.is_some() { required(&columns, target.as_deref()) } else { Vec::new() };
         let tolerate = options.tolerance.map(|limits| Arc::new(Tolerate::new(limits, redirect)));
@@ -303,6 +313,7 @@ impl Run {
             counters: self.counters.clone(),
             tolerate: ready.tolerate.clone(),
             required: ready.required.clone(),
+            own_columns: own(ready.source.columns(), &self.request.job.options).len(),
             throttle: Throttle::new(&self.request.job.options, self.ambient.uptime()),
         });
         let mut moved = self.watched("move", ready, observer, lanes::run(work)).await?;
@@ -373,9 +384,11 @@ impl Run {
         let lanes = ready.plan.lanes as usize;
         let staged = ready.sink.staged(lanes).await.map_err(proof::as_failed_proof)?;
         let arrived = match (staged, &moved.decoded) {
-            (Some(staged), _) => proof::digest_all(staged.into(), &ready.hashed, lanes.max(LANES), self.limits())
-                .await
-                .map_err(proof::as_failed_proof)?,
+            (Some(staged), _) => {
+                proof::digest_all(staged.into(), &ready.hashed, self.reading_lanes(lanes), self.limits())
+                    .await
+                    .map_err(proof::as_failed_proof)?
+            }
             (None, Some(decoded)) => decoded.clone(),
             // A table or file without a single row decodes nothing.
             (None, None) => Sums { columns: vec![0; ready.hashed.len()], ..Sums::default() },
@@ -606,6 +619,23 @@ impl Run {
     }
 }
 
+/// The columns that the source itself has: those the copy adds stand behind them.
+fn own<'a>(columns: &'a [Column], options: &CopyOptions) -> &'a [Column] {
+    &columns[..columns.len().saturating_sub(options.added.len())]
+}
+
+/// How many parts are read at once: as the author says, else by cores, within the memory budget.
+fn lanes_wanted(named: Option<u32>, budget: usize, cores: usize) -> usize {
+    match named {
+        Some(named) => (named as usize).clamp(1, LANES_MAX).min((budget / LANE_BYTES_MIN).max(1)),
+        None => cores.clamp(LANES, LANES_CHOSEN_MAX).min((budget / LANE_BYTES).max(1)),
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(LANES, usize::from)
+}
+
 /// Whether the target takes no NULL in a planned column.
 fn required(columns: &[Planned], target: Option<&[Column]>) -> Vec<bool> {
     let find = |name: &str| target.and_then(|target| target.iter().find(|column| column.name == name));
@@ -634,4 +664,28 @@ fn cancelled() -> Fault {
 fn newer(epoch: dmg_protocol::Epoch) -> Fault {
     let message = format!("A later attempt (epoch {epoch}) already works on this target; this one steps down.");
     Fault::new("SystemErrorLeaseLost", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lanes_wanted;
+
+    #[test]
+    fn lanes_follow_from_word_cores_and_memory() {
+        let mib = 1024 * 1024;
+        for (named, budget, cores, expect) in [
+            (None, 256, 1, 2),
+            (None, 256, 2, 2),
+            (None, 256, 16, 4),
+            (None, 4096, 64, 8),
+            (None, 64, 16, 1),
+            (None, 32, 16, 1),
+            (Some(1), 256, 16, 1),
+            (Some(6), 256, 2, 6),
+            (Some(100), 4096, 2, 32),
+            (Some(32), 32, 2, 4),
+        ] {
+            assert_eq!(lanes_wanted(named, budget * mib, cores), expect, "{named:?} {budget} MiB {cores} cores");
+        }
+    }
 }

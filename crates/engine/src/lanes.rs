@@ -35,6 +35,8 @@ pub(crate) struct Work {
     pub(crate) tolerate: Option<Arc<Tolerate>>,
     /// For tolerance: whether the target takes no NULL in a column.
     pub(crate) required: Vec<bool>,
+    /// For tolerance: columns of the source itself; added ones stand behind them.
+    pub(crate) own_columns: usize,
     pub(crate) throttle: Option<Throttle>,
 }
 
@@ -286,7 +288,13 @@ async fn fitting(
         Err(_) => {
             let numbers = tolerate::numbers(batch.num_rows(), before, &left_out);
             let number = |row: usize| numbers[row];
-            let sorted = tolerate::sort(batch, work.source.columns(), &work.columns, &work.required, number)?;
+            let sorted = tolerate::sort(
+                batch,
+                &work.source.columns()[..work.own_columns],
+                &work.columns,
+                &work.required,
+                number,
+            )?;
             left_out.extend(sorted.unfit);
             left_out.sort_by_key(|reject| reject.row);
             convert(work, &sorted.kept, part, before)?

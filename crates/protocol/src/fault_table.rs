@@ -275,7 +275,7 @@ faults! {
     UserErrorTooManySkipped AfterFix {
         "A copy that leaves out rows which do not fit stops all the same."
         "More rows were left out than the author allowed, by count or by share."
-        "Look at the redirect file for the reasons, correct them, or allow more."
+        "Correct the rows, beginning with the one that the message names, or allow more."
     }
     UserErrorValue AfterFix {
         "A value cannot be carried as the plan promised."

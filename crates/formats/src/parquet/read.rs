@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::{adapt, metadata, schema};
 use crate::fault;
 
-/// Compressed bytes of a row group that are held in memory at most.
-const ROW_GROUP_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// A row group is held in memory while it is read; its compressed bytes may be this many times the longest value.
+const ROW_GROUP_VALUES: u64 = 2;
 /// Rows of a batch decoded from a fragment.
 const FRAGMENT_BATCH_ROWS: usize = 32 * 1024;
 
@@ -70,7 +70,8 @@ pub(super) async fn part(
         let message = format!("The file {label} is not the one that was planned for.");
         return Err(Fault::new("UserErrorSourceChanged", message).into());
     };
-    let chunks = fetch(file.as_ref(), group, &label).await?;
+    let most = limits.value_bytes as u64 * ROW_GROUP_VALUES;
+    let chunks = fetch(file.as_ref(), group, &label, most).await?;
     let rows = limits.rows.min(rows_for(group, limits.bytes)).max(1);
     let open = || {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata.clone());
@@ -173,7 +174,7 @@ fn longer(array: &ArrayRef, limit: usize) -> Option<usize> {
 /// The column chunks of one row group, in memory.
 struct Chunks(Vec<(u64, Bytes)>, u64);
 
-async fn fetch(file: &dyn RangeReader, group: &RowGroupMetaData, label: &str) -> Result<Chunks> {
+async fn fetch(file: &dyn RangeReader, group: &RowGroupMetaData, label: &str, most: u64) -> Result<Chunks> {
     let ranges: Vec<Range<u64>> = group
         .columns()
         .iter()
@@ -183,10 +184,10 @@ async fn fetch(file: &dyn RangeReader, group: &RowGroupMetaData, label: &str) ->
         })
         .collect();
     let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-    if bytes > ROW_GROUP_BYTES_MAX {
-        let message = format!("A row group of file {label} has {bytes} bytes, more than {ROW_GROUP_BYTES_MAX}.");
+    if bytes > most {
+        let message = format!("A row group of file {label} has {bytes} bytes, and the memory budget leaves {most}.");
         return Err(Fault::new("UserErrorBudgetExceeded", message)
-            .remedy("Write the file with smaller row groups.")
+            .remedy("Raise the memory budget, or write the file with smaller row groups.")
             .into());
     }
     // Writers put the chunks of a row group one after the other: one request then fetches them all.

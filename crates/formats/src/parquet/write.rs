@@ -169,7 +169,8 @@ impl FragmentEncoder for RowGroup {
     }
 
     fn size(&self) -> usize {
-        self.writer.as_ref().map_or(0, ArrowWriter::in_progress_size)
+        // With very many columns, or very long values, what the encoders hold is far more than what they will write.
+        self.writer.as_ref().map_or(0, |writer| writer.in_progress_size().max(writer.memory_size() / 2))
     }
 
     fn finish(self: Box<Self>) -> Result<Fragment> {

@@ -17,6 +17,8 @@ use crate::fault;
 const FRAGMENT_BATCH_ROWS: usize = 32 * 1024;
 /// Rows a builder is made ready for.
 const BUILDER_ROWS: usize = 8 * 1024;
+/// Bytes a value takes at least while it is read.
+const VALUE_BYTES: usize = 16;
 
 /// Why reading paused.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +56,9 @@ pub(super) struct RowReader {
 
 impl RowReader {
     pub(super) fn new(dialect: Arc<Dialect>, columns: Vec<Column>, label: String, limits: BatchLimits) -> Self {
-        let ready_for = limits.rows.min(BUILDER_ROWS);
+        // A builder that is made ready for more rows than a batch can have keeps memory that nobody counts.
+        let fitting = limits.bytes / (columns.len().max(1) * VALUE_BYTES);
+        let ready_for = limits.rows.min(BUILDER_ROWS).min(fitting.max(1));
         RowReader {
             dialect,
             schema: dmg_connector::schema(&columns),
