@@ -36,28 +36,28 @@ pub(crate) enum StoreCommand {
     Schemas(Place),
     /// List tables and views, or files and folders
     Tables {
-        #[command(flatten)]
-        place: Place,
         /// Schema or folder; the store's default where left out
         #[arg(long, value_name = "NAME")]
         schema: Option<String>,
+        #[command(flatten)]
+        place: Place,
     },
     /// Show the columns of a table, query or file
     Columns {
         #[command(flatten)]
-        place: Place,
-        #[command(flatten)]
         object: Object,
+        #[command(flatten)]
+        place: Place,
     },
     /// Show the first rows of a table, query or file
     Preview {
-        #[command(flatten)]
-        place: Place,
         #[command(flatten)]
         object: Object,
         /// Rows to show, at most 1000
         #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
         rows: u32,
+        #[command(flatten)]
+        place: Place,
     },
     /// Call a stored procedure, once, from this machine
     Call(CallArguments),
