@@ -11,12 +11,11 @@ use dmg_ambient::Ambient;
 use dmg_engine::{CopyRequest, Observer};
 use dmg_protocol::job::{ColumnMapping, CopyJob, CopyOptions, Endpoint};
 use dmg_protocol::worker::Progress;
-use dmg_protocol::{
-    Attempt, Epoch, Fault, Plan, ReceiptParties, RunId, Secret, Secrets, Verdict, VerifyLevel, WriteMode,
-};
+use dmg_protocol::{Attempt, Epoch, Fault, Plan, ReceiptParties, RunId, Secret, Secrets, Verdict, VerifyLevel};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::receipt;
+use crate::command::write_options::WriteArguments;
 use crate::display::progress::Bar;
 use crate::uri::{self, Parsed, SecretName, Side};
 
@@ -56,9 +55,6 @@ pub(crate) struct CopyArguments {
     /// Blob endpoint other than the cloud's own, for emulators
     #[arg(long, value_name = "URL")]
     endpoint: Vec<String>,
-    /// Append to the target, or replace its content in one step
-    #[arg(long, value_parser = ["append", "overwrite"], default_value = "append")]
-    mode: String,
     /// How far to prove: none, counts, transferred, full
     #[arg(long, value_parser = ["none", "counts", "transferred", "full"], default_value = "transferred")]
     verify: String,
@@ -86,6 +82,8 @@ pub(crate) struct CopyArguments {
     /// Plan only: show columns, verdicts and parts, move nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    write: WriteArguments,
 }
 
 /// Runs the copy. Returns the exit code.
@@ -98,14 +96,19 @@ pub(crate) async fn run(
 ) -> Result<u8, Fault> {
     let (from, to) = sides(&arguments, matches)?;
     let (source, sink) = (uri::parse(&from.side)?, uri::parse(&to.side)?);
+    let redirect = arguments.write.redirect()?;
+    let redirect_secrets = match &redirect {
+        Some(parsed) => secrets(parsed, arguments.write.redirect_secret_file.as_ref(), "--redirect")?,
+        None => Secrets::none(),
+    };
     let request = CopyRequest {
         attempt: Attempt { namespace: "dmg-copy".into(), run: RunId::new(ambient.uuid()), epoch: Epoch(1) },
         source_secrets: secrets(&source, from.secret_file.as_ref(), &from.side.uri)?,
-        redirect_secrets: Secrets::none(),
+        redirect_secrets,
         sink_secrets: secrets(&sink, to.secret_file.as_ref().or(arguments.sink_secret_file.as_ref()), &to.side.uri)?,
         extra_ca: read_all(&arguments.store_ca)?,
         restarted: None,
-        job: job(&arguments, source, sink)?,
+        job: job(&arguments, source, sink, redirect)?,
     };
     let watcher = Watcher {
         bar: (!json && !arguments.dry_run).then(Bar::new),
@@ -184,41 +187,41 @@ pub(crate) fn deal<T: Clone>(
     Ok((source, sink))
 }
 
-fn job(arguments: &CopyArguments, source: Parsed, sink: Parsed) -> Result<CopyJob, Fault> {
+fn job(arguments: &CopyArguments, source: Parsed, sink: Parsed, redirect: Option<Parsed>) -> Result<CopyJob, Fault> {
     let endpoint = |parsed: Parsed| Endpoint {
         store: parsed.store,
         object: parsed.object,
         format: parsed.format,
         declared: Vec::new(),
     };
-    let mapping = arguments
+    let mut mapping = arguments
         .column
         .iter()
         .map(|text| {
             let (source, sink) = text.split_once('=').unwrap_or((text, text));
             ColumnMapping::named(source, sink)
         })
-        .collect();
+        .collect::<Vec<_>>();
+    let mut options = CopyOptions {
+        verify: match arguments.verify.as_str() {
+            "none" => VerifyLevel::None,
+            "counts" => VerifyLevel::Counts,
+            "full" => VerifyLevel::Full,
+            _ => VerifyLevel::Transferred,
+        },
+        parallel: arguments.parallel,
+        memory_mib: arguments.memory,
+        allow_lossy: arguments.allow_lossy.clone(),
+        create_table: arguments.create_table,
+        ..CopyOptions::default()
+    };
+    arguments.write.apply(&mut options, &mut mapping, redirect)?;
     Ok(CopyJob {
         parties: ReceiptParties { node: machine(), ..ReceiptParties::default() },
         source: endpoint(source),
         sink: endpoint(sink),
         mapping,
-        options: CopyOptions {
-            mode: if arguments.mode == "overwrite" { WriteMode::Overwrite } else { WriteMode::Append },
-            verify: match arguments.verify.as_str() {
-                "none" => VerifyLevel::None,
-                "counts" => VerifyLevel::Counts,
-                "full" => VerifyLevel::Full,
-                _ => VerifyLevel::Transferred,
-            },
-            parallel: arguments.parallel,
-            memory_mib: arguments.memory,
-            allow_lossy: arguments.allow_lossy.clone(),
-            pre_copy_script: None,
-            create_table: arguments.create_table,
-            ..CopyOptions::default()
-        },
+        options,
     })
 }
 

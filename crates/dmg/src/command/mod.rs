@@ -18,6 +18,7 @@ mod service;
 mod store;
 mod up;
 mod verify;
+mod write_options;
 
 use clap::{ArgMatches, Parser, Subcommand};
 use dmg_ambient::Ambient;

@@ -69,6 +69,22 @@ fn refusals_and_exit_codes() {
         &["apply", "strange.json"],
         &["apply", "missing.json"],
         &["copy", "--from", "postgres://u:secret@h/d", "--table", "t", "--to", "file:x.parquet"],
+        &["copy", "--from", "sqlite:a.db", "--table", "t", "--to", "sqlite:b.db", "--table", "t", "--key", "id"],
+        &["copy", "--from", "sqlite:a.db", "--table", "t", "--to", "sqlite:b.db", "--table", "t", "--mode", "slice"],
+        &["copy", "--from", "sqlite:a.db", "--table", "t", "--to", "sqlite:b.db", "--table", "t", "--add-column", "x"],
+        &[
+            "copy",
+            "--from",
+            "sqlite:a.db",
+            "--table",
+            "t",
+            "--to",
+            "sqlite:b.db",
+            "--table",
+            "t",
+            "--redirect",
+            "file:bad",
+        ],
         &["up", "--data", "taken"],
     ];
     let mut all = String::new();
