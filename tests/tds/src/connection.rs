@@ -20,6 +20,7 @@ use crate::transport::{Line, Transport};
 pub(crate) fn serve(tcp: TcpStream, server: &Arc<Server>) {
     let Ok(handle) = tcp.try_clone() else { return };
     let id = server.enter(handle);
+    let _leaving = Leaving { server, id };
     if let Ok(transport) = Transport::new(tcp) {
         let line = Rc::new(RefCell::new(transport));
         if let Ok(Some(mut session)) = login::log_in(&line, server, id) {
@@ -29,7 +30,21 @@ pub(crate) fn serve(tcp: TcpStream, server: &Arc<Server>) {
         }
         line.borrow_mut().close();
     }
-    server.leave(id);
+}
+
+/// Takes a session off the list however it ends, and remembers if it ended badly.
+struct Leaving<'s> {
+    server: &'s Arc<Server>,
+    id: i32,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.server.panics.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.server.leave(self.id);
+    }
 }
 
 fn messages(line: &Line, session: &mut Session) -> Result<(), WireError> {

@@ -138,6 +138,11 @@ impl Fixture {
         self.server.sessions.lock().expect("no holder of this lock can panic").len()
     }
 
+    /// How many sessions ended by a mistake of this server's own. A test that provokes it asks for none.
+    pub fn panics(&self) -> u32 {
+        self.server.panics.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Breaks every connection, as a server that dies would.
     pub fn cut_all(&self) {
         for entry in

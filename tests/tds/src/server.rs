@@ -50,6 +50,8 @@ pub(crate) struct Server {
     procedures: Mutex<HashMap<String, Procedure>>,
     pub(crate) log: Mutex<Vec<String>>,
     pub(crate) stopping: AtomicBool,
+    /// Sessions that ended in a panic; each is a mistake of this server's.
+    pub(crate) panics: AtomicU32,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,6 +85,7 @@ impl Server {
             procedures: Mutex::default(),
             log: Mutex::default(),
             stopping: AtomicBool::new(false),
+            panics: AtomicU32::new(0),
         })
     }
 

@@ -121,6 +121,7 @@ fn random_bytes_never_hang_or_end_the_server() {
         })
         .expect("no case fails");
     assert!(batch(&mut logged_in(&fixture), "SELECT 1").is_some());
+    assert_eq!(fixture.panics(), 0);
 }
 
 #[test]
@@ -143,6 +144,7 @@ fn random_messages_after_the_log_in_are_answered_or_refused() {
         })
         .expect("no case fails");
     assert!(batch(&mut logged_in(&fixture), "SELECT 1").is_some());
+    assert_eq!(fixture.panics(), 0);
 }
 
 #[test]
@@ -220,6 +222,7 @@ fn random_statements_are_run_or_refused() {
             Ok(())
         })
         .expect("no case fails");
+    assert_eq!(fixture.panics(), 0);
 }
 
 #[test]
