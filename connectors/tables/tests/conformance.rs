@@ -178,7 +178,7 @@ impl TableWorld for Sqlite {
         self.run(&format!(
             "DROP TABLE IF EXISTS {table}; CREATE TABLE {table} (id INTEGER, name TEXT); \
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
-             INSERT INTO {table} SELECT i, printf('row %d %200s', i, 'ä') FROM n"
+             INSERT INTO {table} SELECT i, printf('row %d %200s', i, 'ä') FROM n WHERE i <= {rows}"
         ));
     }
 
