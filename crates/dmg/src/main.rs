@@ -1,6 +1,7 @@
 //! The one executable: parses everything, builds a runtime, runs one command and says how it ended. It decides
 //! nothing about data or the service; it wires and prints.
 
+mod allocator;
 mod client;
 mod command;
 mod context;
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
 /// Two threads serve a service or a node, which wait most of the time; a copy gets what the machine has.
 fn runtime(command: &Command) -> Result<tokio::runtime::Runtime, Failure> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    if command.moves_data() {
+        allocator::give_back();
+    }
     let threads = if command.moves_data() { cores.max(2) } else { 2 };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
