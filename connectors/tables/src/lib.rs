@@ -1,6 +1,8 @@
 //! Table stores: one folder each, and the one list of them. Nothing here knows file formats, the engine or the
 //! service.
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod mysql;
 mod postgres;
 mod settings;
@@ -11,7 +13,8 @@ mod tls;
 use dmg_connector::TableConnector;
 
 /// All table stores. A new one is a folder and a line here.
-pub const STORES: &[&dyn TableConnector] = &[&mysql::MySql, &postgres::Postgres, &sql_server::SqlServer, &sqlite::Sqlite];
+pub const STORES: &[&dyn TableConnector] =
+    &[&mysql::MySql, &postgres::Postgres, &sql_server::SqlServer, &sqlite::Sqlite];
 
 /// The store of that connector name.
 pub fn store(name: &str) -> Option<&'static dyn TableConnector> {
