@@ -54,6 +54,8 @@ pub(crate) struct Session {
     pub(crate) next_handle: i32,
     /// @@TRANCOUNT
     pub(crate) transactions: u32,
+    /// Counts the transactions it began.
+    pub(crate) transaction_id: i64,
     /// Whether SQLite has a transaction open for it: only from the first statement that needs one.
     pub(crate) opened: bool,
     /// Whether that one may write.
@@ -113,6 +115,7 @@ impl Session {
             nesting: 0,
             bulk: None,
             seed: 0,
+            transaction_id: 0,
         })
     }
 

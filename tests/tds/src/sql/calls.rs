@@ -445,6 +445,7 @@ impl Emit<'_> {
                 let ty = Type::Decimal { precision: 38, scale: 0, numeric: true };
                 (value.map_or(Value::Null, |value| Value::text(value.to_string())), ty)
             }
+            "ROWCOUNT_BIG" => (Value::Integer(session.row_count as i64), Type::BigInt),
             "XACT_STATE" => {
                 let state = if session.transactions == 0 {
                     0
@@ -468,7 +469,8 @@ impl Emit<'_> {
             }
             "APPLOCK_MODE" => (Value::text(session.lock_mode(&text(1))), SYSNAME),
             "CONTEXT_INFO" => (Value::Null, Type::VarBinary(128)),
-            "CURRENT_TRANSACTION_ID" => (Value::Integer(session.transactions.into()), Type::BigInt),
+            "CURRENT_TRANSACTION_ID" => (Value::Integer(session.transaction_id), Type::BigInt),
+            "ROWCOUNT_BIG" => (Value::Integer(session.row_count as i64), Type::BigInt),
             _ => return Err(SqlError::new(195, format!("'{name}' is not a recognized built-in function name."))),
         })
     }

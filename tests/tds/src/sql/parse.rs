@@ -15,6 +15,8 @@ pub(crate) struct Parser<'a> {
     tokens: Vec<Placed>,
     at: usize,
     depth: u32,
+    /// Whether a lock hint has been read since a SELECT began.
+    pub(crate) locks: bool,
 }
 
 /// Words that end a statement or a clause, so that they are no alias.
@@ -109,7 +111,7 @@ pub(crate) fn batch(text: &str) -> Parsed<Vec<Statement>> {
 
 impl<'a> Parser<'a> {
     pub(crate) fn new(text: &'a str) -> Parsed<Self> {
-        Ok(Self { text, tokens: tokens(text)?, at: 0, depth: 0 })
+        Ok(Self { text, tokens: tokens(text)?, at: 0, depth: 0, locks: false })
     }
 
     pub(crate) fn peek(&self) -> &Token {
@@ -298,7 +300,7 @@ impl<'a> Parser<'a> {
         }
         match Type::named(&word, &arguments) {
             Some(ty) => Ok(ty),
-            None if arguments.is_empty() => Ok(Type::Table(name.to_string())),
+            None if arguments.is_empty() => Ok(Type::Table(name.quoted())),
             None => Err(SqlError::new(2750, format!("Specified length or precision is invalid for type {word}."))),
         }
     }

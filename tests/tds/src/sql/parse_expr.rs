@@ -414,7 +414,9 @@ impl Parser<'_> {
         let top = self.top()?;
         let items = self.list(Self::item)?;
         let into = if self.take("INTO") { Some(self.name()?) } else { None };
+        self.locks = false;
         let from = if self.take("FROM") { Some(self.sources()?) } else { None };
+        let locks = self.locks;
         let filter = if self.take("WHERE") { Some(self.expr()?) } else { None };
         let mut group = Vec::new();
         if self.take("GROUP") {
@@ -422,7 +424,7 @@ impl Parser<'_> {
             group = self.list(Self::expr)?;
         }
         let having = if self.take("HAVING") { Some(self.expr()?) } else { None };
-        Ok(Body::Select(Box::new(Select { distinct, top, items, into, from, filter, group, having })))
+        Ok(Body::Select(Box::new(Select { distinct, locks, top, items, into, from, filter, group, having })))
     }
 
     pub(crate) fn top(&mut self) -> Parsed<Option<Expr>> {
@@ -548,21 +550,25 @@ impl Parser<'_> {
         })
     }
 
-    /// Lock hints, which SQLite's one writer makes superfluous.
+    /// Lock hints: one that others would wait for takes SQLite's write lock, the others are superfluous.
     pub(crate) fn hints(&mut self) -> Parsed<()> {
         if self.is("WITH") && matches!(self.peek_at(1), Token::Sign("(")) {
             self.next();
+            let mut words = Vec::new();
             self.in_brackets(|parser| {
-                parser.identifier()?;
+                words.push(parser.identifier()?.to_ascii_uppercase());
                 if parser.is_sign("(") {
                     parser.in_brackets(Parser::next_any)?;
                 }
                 // Hints may also stand without commas.
-                while matches!(parser.peek(), Token::Word(_)) {
+                while let Token::Word(word) = parser.peek() {
+                    words.push(word.to_ascii_uppercase());
                     parser.next();
                 }
                 Ok(())
             })?;
+            let has = |word: &str| words.iter().any(|have| have == word);
+            self.locks |= has("TABLOCKX") || has("XLOCK") || has("UPDLOCK") || has("TABLOCK") && has("HOLDLOCK");
         }
         Ok(())
     }

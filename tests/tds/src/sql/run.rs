@@ -350,6 +350,10 @@ impl Session {
                 return self.run_write(0xC3, out, |session, _| session.select_into(into, &query));
             }
         }
+        let locks = matches!(&query.body, Body::Select(select) if select.locks);
+        if locks && self.transactions > 0 {
+            self.before_write(out)?;
+        }
         self.before_read()?;
         let mut emit = Emit::new(self);
         let (sql, columns) = emit.query(query, None)?;
@@ -551,6 +555,7 @@ impl Session {
         self.transactions += 1;
         self.server.opened(self.id, self.transactions);
         if self.transactions == 1 {
+            self.transaction_id += 1;
             out.environment_bytes(8, &1_u64.to_le_bytes(), &[]);
         }
     }

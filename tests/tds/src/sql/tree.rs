@@ -11,6 +11,15 @@ pub(crate) struct Name {
     pub(crate) object: String,
 }
 
+impl Name {
+    /// In brackets, so that it can be read again whatever it holds.
+    pub(crate) fn quoted(&self) -> String {
+        let parts = [self.database.as_ref(), self.schema.as_ref(), Some(&self.object)];
+        let quoted = parts.into_iter().flatten().map(|part| format!("[{}]", part.replace(']', "]]")));
+        quoted.collect::<Vec<_>>().join(".")
+    }
+}
+
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(database) = &self.database {
@@ -76,6 +85,8 @@ pub(crate) enum Body {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Select {
     pub(crate) distinct: bool,
+    /// Whether a hint asks for a lock that others wait for.
+    pub(crate) locks: bool,
     pub(crate) top: Option<Expr>,
     pub(crate) items: Vec<Item>,
     pub(crate) into: Option<Name>,
