@@ -11,8 +11,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server that answers with 100,000 bytes as soon as it was spoken to, behind a proxy.
 async fn world() -> (Proxy, TaskGroup) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
     let mut tasks = TaskGroup::new();
     tasks.spawn(async move {
         let mut open = Vec::new();
@@ -25,13 +25,13 @@ async fn world() -> (Proxy, TaskGroup) {
             open.push(stream);
         }
     });
-    (Proxy::start(address).await.unwrap(), tasks)
+    (Proxy::start(address).await.expect("a free port"), tasks)
 }
 
 /// Speaks, and gives what came back and how it ended: orderly, by an error, or not at all.
 async fn ask(proxy: &Proxy, patience: Duration) -> (Vec<u8>, &'static str) {
-    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut stream = TcpStream::connect(proxy.address).await.expect("the proxy listens");
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("the proxy reads");
     let mut got = Vec::new();
     match tokio::time::timeout(patience, stream.read_to_end(&mut got)).await {
         Ok(Ok(_)) => (got, "end"),
