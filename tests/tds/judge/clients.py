@@ -23,6 +23,9 @@ class Pytds:
     def run(self, text):
         cursor = self.connection.cursor()
         cursor.execute(text)
+        # Statements before the one with rows have results of their own.
+        while cursor.description is None and cursor.nextset():
+            pass
         return cursor.fetchall() if cursor.description else []
 
     def write(self, table, number, row):

@@ -48,6 +48,11 @@ fn clients_encrypt_fail_cancel_and_call() {
 }
 
 #[test]
+fn the_statements_it_knows_do_what_they_say() {
+    run("statements.py", Options::default());
+}
+
+#[test]
 fn a_server_that_requires_encryption_gets_it() {
     run("required.py", Options { encryption: Encryption::Required, ..Options::default() });
 }

@@ -34,7 +34,7 @@ impl<'a> Emit<'a> {
             Expr::Column(parts) => scope.column(parts),
             Expr::Collate(inner, collation) => {
                 let piece = self.expr(inner, scope)?;
-                Ok(Piece { collation: *collation, column: None, ..piece })
+                Ok(Piece { collation: *collation, explicit: true, column: None, ..piece })
             }
             Expr::Unary(sign, inner) => {
                 let piece = self.expr(inner, scope)?;
@@ -219,7 +219,8 @@ impl<'a> Emit<'a> {
     pub(crate) fn comparable(&mut self, a: Piece, b: Piece) -> Parsed<(String, String, String)> {
         let ty = common(&a, &b)?;
         // A column keeps its collation against a literal or a variable.
-        let collation = if a.column.is_some() || b.column.is_none() { a.collation } else { b.collation };
+        let first = a.explicit || !b.explicit && (a.column.is_some() || b.column.is_none());
+        let collation = if first { a.collation } else { b.collation };
         let collate = ty.sqlite_collation(collation).map_or_else(String::new, |name| format!(" COLLATE {name}"));
         let side = |emit: &mut Self, piece: Piece| {
             // Texts of several lengths compare as they are.

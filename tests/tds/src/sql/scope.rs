@@ -12,6 +12,8 @@ pub(crate) struct Piece {
     pub(crate) ty: Type,
     pub(crate) nullable: bool,
     pub(crate) collation: Collation,
+    /// Whether COLLATE says so, which wins over any column.
+    pub(crate) explicit: bool,
     /// A literal NULL takes any type.
     pub(crate) untyped: bool,
     /// The column it is, when it is nothing but one.
@@ -20,7 +22,15 @@ pub(crate) struct Piece {
 
 impl Piece {
     pub(crate) fn new(sql: impl Into<String>, ty: Type) -> Self {
-        Self { sql: sql.into(), ty, nullable: true, collation: Collation::default(), untyped: false, column: None }
+        Self {
+            sql: sql.into(),
+            ty,
+            nullable: true,
+            collation: Collation::default(),
+            explicit: false,
+            untyped: false,
+            column: None,
+        }
     }
 
     pub(crate) fn not_null(self) -> Self {
@@ -68,6 +78,7 @@ impl Scope<'_> {
                     ty: column.ty.clone(),
                     nullable: column.nullable,
                     collation: column.collation,
+                    explicit: false,
                     untyped: false,
                     column: Some(Box::new(column.clone())),
                 });
