@@ -48,6 +48,11 @@ fn clients_encrypt_fail_cancel_and_call() {
 }
 
 #[test]
+fn clr_types_row_versions_and_variants_are_read_alike() {
+    run("others.py", Options::default());
+}
+
+#[test]
 fn the_statements_it_knows_do_what_they_say() {
     run("statements.py", Options::default());
 }

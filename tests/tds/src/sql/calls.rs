@@ -470,7 +470,6 @@ impl Emit<'_> {
             "APPLOCK_MODE" => (Value::text(session.lock_mode(&text(1))), SYSNAME),
             "CONTEXT_INFO" => (Value::Null, Type::VarBinary(128)),
             "CURRENT_TRANSACTION_ID" => (Value::Integer(session.transaction_id), Type::BigInt),
-            "ROWCOUNT_BIG" => (Value::Integer(session.row_count as i64), Type::BigInt),
             _ => return Err(SqlError::new(195, format!("'{name}' is not a recognized built-in function name."))),
         })
     }
