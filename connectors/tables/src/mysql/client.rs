@@ -181,10 +181,13 @@ impl Client {
         self.start(PREPARE, sql.as_bytes()).await?;
         let packet = self.wire.packet(PACKET_BYTES_MAX).await?;
         let body = self.wire.body(packet);
-        if body.first() == Some(&0xff) {
-            return Err(self.fail(packet));
+        match body.first() {
+            Some(0x00) => {}
+            Some(0xff) => return Err(self.fail(packet)),
+            Some(0xfb) => return Err(self.refuse_file()),
+            _ => return Err(self.damaged("an answer that is none")),
         }
-        let mut walk = Walk(body.get(1..).unwrap_or(&[]));
+        let mut walk = Walk(&body[1..]);
         let parsed = (walk.take::<4>(), walk.short(), walk.short());
         let (Some(statement), Some(columns), Some(parameters)) = parsed else {
             return Err(self.damaged("a cut answer"));

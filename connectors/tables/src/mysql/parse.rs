@@ -49,6 +49,10 @@ pub(super) fn signed(text: &[u8]) -> Parsed<i64> {
         Some((b'-', digits)) => (true, digits),
         _ => (false, text),
     };
+    if (1..=18).contains(&digits.len()) {
+        let value = small(digits)? as i64;
+        return Ok(if negative { -value } else { value });
+    }
     let value = i128::from(unsigned(digits)?);
     i64::try_from(if negative { -value } else { value }).map_err(|_| Refusal::Range)
 }
