@@ -8,7 +8,7 @@ from trials import Trial
 
 # Bug, kind of trial, targets in question, most trials.
 BUGS = (
-    ("skip-the-fence", "late", ("postgres-append",), 4),
+    ("skip-the-fence", "late", ("postgres-viewed", "postgres-slice", "postgres-overwrite"), 6),
     ("commit-without-mark", "kill", ("postgres-append",), 40),
     ("forget-the-condition", "foreign", ("file-replace", "blob-replace"), 4),
     ("re-use-block-ids", "blocks", ("blob-replace",), 20),
