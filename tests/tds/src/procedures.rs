@@ -574,9 +574,7 @@ impl Session {
             row[4] = Value::Integer(length);
             row[5] = Value::Integer(precision);
             row[6] = Value::Integer(scale);
-            for bit in 16..19 {
-                row[bit] = Value::Integer(0);
-            }
+            row[16..19].fill(Value::Integer(0));
             row[19] = Value::Integer(1);
             row[20] = Value::Integer(0);
             row[22] = Value::Integer(info[0].into());

@@ -409,21 +409,20 @@ impl Session {
 
     fn run_assignment(&mut self, query: &Query, select: &Select, out: &mut Out) -> Done<Flow> {
         self.before_read()?;
-        let (columns, mut rows) = self.rows_of(query)?;
+        let (columns, rows) = self.rows_of(query)?;
         let count = rows.len();
         let grows = count > 1
             && select.items.iter().any(|item| matches!(item, Item::Assign(name, expr) if mentions(expr, name)));
-        for at in 0..count {
+        for (at, mut row) in rows.into_iter().enumerate() {
             if grows {
                 // A variable that grows from row to row is worked out one row at a time.
                 let number = |value: usize| Some(Expr::Literal(Value::Integer(value as i64), Type::Int));
                 let one = Query { offset: number(at), fetch: number(1), ..query.clone() };
-                if let Some(row) = self.rows_of(&one)?.1.pop() {
-                    rows[at] = row;
+                if let Some(anew) = self.rows_of(&one)?.1.pop() {
+                    row = anew;
                 }
             }
-            let row = &rows[at];
-            for ((item, column), value) in select.items.iter().zip(&columns).zip(row) {
+            for ((item, column), value) in select.items.iter().zip(&columns).zip(&row) {
                 match item {
                     Item::Assign(name, _) => self.assign(name, &column.ty, value)?,
                     _ => {
@@ -436,7 +435,7 @@ impl Session {
                 }
             }
         }
-        self.row_count = rows.len() as u64;
+        self.row_count = count as u64;
         let _ = out;
         Ok(Flow::Next)
     }

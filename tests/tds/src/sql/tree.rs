@@ -58,18 +58,22 @@ pub(crate) enum Expr {
     Default,
 }
 
+/// Expressions to order by, and whether each goes down.
+pub(crate) type Order = Vec<(Expr, bool)>;
+
 #[derive(Clone, Debug, PartialEq, Default)]
 pub(crate) struct CallExtra {
     pub(crate) star: bool,
     pub(crate) distinct: bool,
-    pub(crate) over: Option<(Vec<Expr>, Vec<(Expr, bool)>)>,
+    /// PARTITION BY and ORDER BY.
+    pub(crate) over: Option<(Vec<Expr>, Order)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Query {
     pub(crate) with: Vec<(String, Vec<String>, Query)>,
     pub(crate) body: Body,
-    pub(crate) order: Vec<(Expr, bool)>,
+    pub(crate) order: Order,
     pub(crate) offset: Option<Expr>,
     pub(crate) fetch: Option<Expr>,
 }
