@@ -16,7 +16,7 @@ fn campaign(sizes: &[&str]) {
     command.arg("--program").arg(path()).arg("--servers").arg(place);
     command.arg("--proxy").arg(path().with_file_name("dmg-faultproxy"));
     let answer = Answer::of(&mut command);
-    println!("{}", answer.output);
+    dmg_system_tests::report(&answer.output);
     if answer.code == 3 {
         return skipped("the executable was built without dmg/failpoints");
     }
