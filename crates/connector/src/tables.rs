@@ -214,6 +214,13 @@ pub trait Sink: Send + Sync {
     /// How the sink would hold a column: for a target with columns of its own, `target` names it.
     fn hold(&self, source: &Column, target: Option<&Column>) -> Holding;
 
+    /// Characters to which that column pads text with blanks, where it holds a text and the padded one to be the same.
+    /// The copy then pads before it digests, so that what is read back is what was sent.
+    fn pads(&self, target: &Column) -> Option<usize> {
+        let _ = target;
+        None
+    }
+
     /// What the source says will come: rows, as far as it knows, and parts. Called before `plan`, if at all; a guess
     /// that helps to choose a shape, never a promise.
     fn expect(&mut self, rows: Option<u64>, parts: usize) {

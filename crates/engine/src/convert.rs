@@ -1,8 +1,10 @@
 //! Conversions between kinds: one small strategy per column, chosen once, with the promise it can keep. What loses
 //! something by the author's word is in `lossy`, what reads or writes by a culture in `styled`.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
+use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, TimestampMicrosecondType,
@@ -51,6 +53,8 @@ pub(crate) enum Conversion {
     Read { to: Kind, style: Style },
     /// A kind to text by the author's culture and format; `exact` if the text must read back.
     Write { from: Kind, style: Style, exact: bool },
+    /// Text with blanks behind it, up to so many characters.
+    Pad(usize),
     /// What loses something, by the author's word.
     Lossy(Lossy),
     /// Two in a row.
@@ -160,6 +164,7 @@ impl Conversion {
                 .map_err(|(row, class)| Unfit { row, class: class.to_owned() }),
             Conversion::Read { to, style } => style.read(array, *to),
             Conversion::Write { from, style, exact } => style.write(array, *from, *exact),
+            Conversion::Pad(characters) => Ok(padded(array, *characters)),
             Conversion::Lossy(lossy) => lossy.apply(array),
             Conversion::Then(both) => both.0.apply(array).and_then(|between| both.1.apply(&between)),
         }
@@ -193,6 +198,24 @@ impl Conversion {
             (first, second) => Conversion::Then(Arc::new((first, second))),
         }
     }
+}
+
+/// A text that is too long stays as it is: the sink names it.
+fn padded(array: &ArrayRef, characters: usize) -> ArrayRef {
+    let texts = array.as_string::<i32>();
+    let blanks = " ".repeat(characters);
+    let mut padded = StringBuilder::with_capacity(texts.len(), texts.len() * characters);
+    for text in texts {
+        let Some(text) = text else {
+            padded.append_null();
+            continue;
+        };
+        let length = if text.is_ascii() { text.len() } else { text.chars().count() };
+        let blanks = &blanks[..characters.saturating_sub(length)];
+        padded.write_str(text).and_then(|()| padded.write_str(blanks)).expect("memory takes all that is written");
+        padded.append_value("");
+    }
+    Arc::new(padded.finish())
 }
 
 /// Values of one primitive carrier to another, one by one; the first that does not fit is named.
@@ -399,6 +422,16 @@ mod tests {
             Decimal128Array::from(vec![Some(100), None, Some(101)]).with_precision_and_scale(10, 2).expect("fits"),
         );
         assert_eq!(apply("decimal(10,2)", "decimal(10,1)", decimals).expect_err("a digit would be lost").row, 2);
+    }
+
+    #[test]
+    fn texts_are_padded_by_characters() {
+        let texts: ArrayRef =
+            Arc::new(StringArray::from(vec![Some("ab"), None, Some("äöü"), Some("long one"), Some("")]));
+        let padded = Conversion::Pad(4).apply(&texts).expect("nothing is refused");
+        let expected: ArrayRef =
+            Arc::new(StringArray::from(vec![Some("ab  "), None, Some("äöü "), Some("long one"), Some("    ")]));
+        assert_eq!(&padded, &expected);
     }
 
     #[test]

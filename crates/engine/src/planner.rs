@@ -66,6 +66,14 @@ pub(crate) fn plan_declared(
             return Err(way.loses(reason.as_deref().unwrap_or("the types differ")));
         }
         let (conversion, verdict, reason) = way.cut(conversion, verdict, reason);
+        let pads = target_column.filter(|target| target.type_name != column.type_name && holding.kind == Kind::Text);
+        let (conversion, verdict, reason) = match pads.and_then(|target| sink.pads(target)) {
+            Some(characters) => {
+                let padded = format!("texts are padded with blanks to {characters} characters");
+                (conversion.then(Conversion::Pad(characters)), verdict.max(Verdict::Checked), Some(padded))
+            }
+            None => (conversion, verdict, reason),
+        };
         planned.push(Planned {
             plan: ColumnPlan {
                 source: column.name.clone(),

@@ -363,6 +363,10 @@ impl Sink for PostgresSink {
         hold(source, target)
     }
 
+    fn pads(&self, target: &Column) -> Option<usize> {
+        target.type_name.strip_prefix("character(")?.strip_suffix(')')?.parse().ok()
+    }
+
     fn expect(&mut self, rows: Option<u64>, parts: usize) {
         self.expected = Expected { rows, parts };
     }
