@@ -119,6 +119,8 @@ says("DECLARE @i int = 0, @s nvarchar(50) = N''; WHILE @i < 3 BEGIN SET @s = @s 
 says("DECLARE @x TABLE (a int); INSERT INTO @x VALUES (1), (2); SELECT SUM(a) FROM @x", (3,))
 says("CREATE TYPE dbo.ids AS TABLE (id int NOT NULL)")
 says("CREATE PROCEDURE take @rows dbo.ids READONLY, @by int = 1 AS SELECT COUNT(*) * @by FROM @rows")
+says("CREATE PROCEDURE shows @n int AS BEGIN SET NOCOUNT ON; SELECT id, name FROM renamed WHERE id = @n END")
+says("SELECT name, system_type_name FROM sys.dm_exec_describe_first_result_set(N'EXEC dbo.shows @n = 1', NULL, 0)", ("id", "int"), ("name", "nvarchar(20)"))
 says("DECLARE @r dbo.ids; INSERT INTO @r VALUES (1), (2); EXEC take @rows = @r, @by = 10", (20,))
 says("EXEC sp_executesql N'SELECT @a + @b', N'@a int, @b int', @a = 1, @b = 2", (3,))
 says("DECLARE @out int; EXEC sp_executesql N'SET @o = 5', N'@o int OUTPUT', @o = @out OUTPUT; SELECT @out", (5,))

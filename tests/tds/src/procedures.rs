@@ -135,18 +135,22 @@ impl Session {
         if bare.starts_with("sp_") || bare.starts_with("xp_") {
             return self.call_system(&bare, given, out);
         }
-        self.check_database(name)?;
-        let schema = name.schema.as_deref().unwrap_or("dbo");
-        let found = self.object_named(schema, &name.object)?.filter(|(_, kind)| kind == "P");
-        let Some((id, _)) = found else { return Err(SqlError::no_procedure(&name.to_string()).into()) };
-        let text: String =
-            self.db.query_row("SELECT definition FROM fx_objects WHERE object_id = ?1", [id], |row| row.get(0))?;
+        let text = self.definition_of(name)?;
         let mut statements = crate::sql::parse::batch(&text)?;
         let Some(Kind::CreateProcedure { parameters, body, .. }) = statements.pop().map(|statement| statement.kind)
         else {
             return Err(SqlError::no_procedure(&name.to_string()).into());
         };
         self.call_written(&name.object, &parameters, &body, given, out)
+    }
+
+    /// The text of a procedure written in T-SQL.
+    pub(crate) fn definition_of(&self, name: &Name) -> Result<String, SqlError> {
+        self.check_database(name)?;
+        let schema = name.schema.as_deref().unwrap_or("dbo");
+        let found = self.object_named(schema, &name.object)?.filter(|(_, kind)| kind == "P");
+        let (id, _) = found.ok_or_else(|| SqlError::no_procedure(&name.to_string()))?;
+        Ok(self.db.query_row("SELECT definition FROM fx_objects WHERE object_id = ?1", [id], |row| row.get(0))?)
     }
 
     fn call_registered(&mut self, procedure: &Procedure, given: Vec<Argument>, out: &mut Out) -> Done<Answer> {

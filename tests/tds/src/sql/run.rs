@@ -71,18 +71,40 @@ pub(crate) fn run_text(session: &mut Session, text: &str, out: &mut Out) -> Done
 
 /// The columns of the first query in a text, without running anything.
 pub(crate) fn first_columns(session: &mut Session, text: &str) -> Parsed<Vec<Column>> {
-    for statement in batch(text)? {
-        match &statement.kind {
-            Kind::Query(query) => return Ok(Emit::new(session).query(query, None)?.1),
+    Ok(first_of(session, &batch(text)?, 0)?.unwrap_or_default())
+}
+
+fn first_of(session: &mut Session, statements: &[Statement], depth: u32) -> Parsed<Option<Vec<Column>>> {
+    for statement in statements {
+        let found = match &statement.kind {
+            Kind::Query(query) => Some(Emit::new(session).query(query, None)?.1),
             Kind::Declare(all) => {
                 for (name, declared, _) in all {
                     session.declare_any(name, declared)?;
                 }
+                None
             }
-            _ => {}
+            Kind::Block(body) | Kind::Try(body, _) => first_of(session, body, depth)?,
+            Kind::If(_, then, _) => first_of(session, std::slice::from_ref(&**then), depth)?,
+            Kind::Exec { name, .. } if depth < NESTING_MAX => {
+                let text = session.definition_of(name)?;
+                match batch(&text)?.pop().map(|statement| statement.kind) {
+                    Some(Kind::CreateProcedure { parameters, body, .. }) => {
+                        for parameter in parameters {
+                            session.declare(&parameter.name, parameter.ty, Value::Null);
+                        }
+                        first_of(session, &batch(&body)?, depth + 1)?
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        if found.is_some() {
+            return Ok(found);
         }
     }
-    Ok(Vec::new())
+    Ok(None)
 }
 
 impl Session {
