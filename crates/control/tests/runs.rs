@@ -369,12 +369,12 @@ async fn a_look_into_a_store_is_a_job() {
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{wrong}: {}", answer.body);
     }
     // A look that fails says why.
-    let (answer, ()) =
-        tokio::join!(world.send(Method::POST, &path, OURS, Some(&json!({ "look": "schemas" }))), async {
-            let grant = node.work().await;
-            let fault = Fault::new("UserErrorLoginRefused", "PostgreSQL db refused login.");
-            assert!(node.finish(&grant, Outcome::Failed { fault }).await);
-        });
+    let wanted = json!({ "look": "schemas" });
+    let (answer, ()) = tokio::join!(world.send(Method::POST, &path, OURS, Some(&wanted)), async {
+        let grant = node.work().await;
+        let fault = Fault::new("UserErrorLoginRefused", "PostgreSQL db refused login.");
+        assert!(node.finish(&grant, Outcome::Failed { fault }).await);
+    });
     assert_eq!(
         (&answer.body["status"], &answer.body["fault"]["code"]),
         (&json!("Failed"), &json!("UserErrorLoginRefused"))
