@@ -4,6 +4,10 @@
 #[path = "tables/mysql_support.rs"]
 mod mysql_support;
 
+#[path = "tables/sql_server_support.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod sql_server_support;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -30,14 +34,7 @@ async fn every_table_store_does_what_it_claims_and_refuses_the_rest() {
                     continue;
                 }
             },
-            "sqlserver" => {
-                eprintln!("SKIPPED: the conformance of {name}: there is no server to test it on");
-                continue;
-            }
-            "mysql" => match mysql_support::MariaDb::new("conformance") {
-                Some(world) => Box::new(world),
-                None => continue,
-            },
+            "sqlserver" => Box::new(sql_server_support::SqlServer::new().await),
             "sqlite" => Box::new(Sqlite::new()),
             other => panic!("store {other} has no world to be tested in"),
         };

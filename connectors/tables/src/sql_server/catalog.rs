@@ -18,8 +18,14 @@ pub(super) fn literal(text: &str) -> String {
     format!("N'{}'", text.replace('\'', "''"))
 }
 
-/// The parts of a name as an author writes it: `dbo.usp_merge`, `[dbo].[usp merge]`; each part quoted again.
+/// A name as an author writes it, `dbo.usp_merge` or `[dbo].[usp merge]`, with each part quoted again.
 pub(super) fn requoted(name: &str) -> Option<String> {
+    let quote = |part: String| if part.is_empty() { part } else { quoted(&part) };
+    Some(parts(name)?.into_iter().map(quote).collect::<Vec<_>>().join("."))
+}
+
+/// The parts of such a name, at most four. The last is never empty.
+pub(super) fn parts(name: &str) -> Option<Vec<String>> {
     let mut parts = Vec::new();
     let mut rest = name.trim();
     loop {
@@ -40,14 +46,14 @@ pub(super) fn requoted(name: &str) -> Option<String> {
         if part.contains(['\0', '\n']) || part.len() > 256 || parts.len() == 4 {
             return None;
         }
-        parts.push(if part.is_empty() { String::new() } else { quoted(&part) });
+        parts.push(part);
         match after.trim_start().strip_prefix('.') {
             Some(more) => rest = more.trim_start(),
             None if after.trim().is_empty() => break,
             None => return None,
         }
     }
-    (!parts.last()?.is_empty()).then(|| parts.join("."))
+    (!parts.last()?.is_empty()).then_some(parts)
 }
 
 /// A table, view or the like.
@@ -220,7 +226,7 @@ pub(super) fn as_planned(found: &[Readable], planned: &[ColumnPlan]) -> Result<V
                 let message = format!("Column \"{}\" is no longer in the target.", plan.sink);
                 Fault::new("UserErrorColumnMissing", message).with("column", &plan.sink)
             })?;
-            let form = reading_as(&readable.native, plan.kind).ok_or_else(|| {
+            let form = reading_as(&readable.native, plan.kind, &plan.sink_type).ok_or_else(|| {
                 let message = format!(
                     "Column \"{}\" of type {} cannot be read back as {}.",
                     plan.sink, readable.column.type_name, plan.kind

@@ -184,7 +184,7 @@ impl Cells {
             Form::Timestamp | Form::Instant => Values::Micros(Vec::with_capacity(capacity)),
             Form::Time => Values::Time(Vec::with_capacity(capacity)),
             Form::Uuid => Values::Uuid(Vec::with_capacity(capacity * 16)),
-            Form::Text | Form::Bytes | Form::Moment | Form::Variant => {
+            Form::Text | Form::Bytes | Form::Moment { .. } | Form::Variant => {
                 let mut offsets = Vec::with_capacity(capacity + 1);
                 offsets.push(0);
                 Values::Variable { offsets, bytes: Vec::new(), form }
@@ -243,7 +243,10 @@ impl Cells {
                         within(octets.len(), value_max)?;
                         bytes.extend_from_slice(octets);
                     }
-                    (Form::Moment, cell) => moment::write(cell, bytes).ok_or(Refusal::Damaged)?,
+                    (Form::Moment { scale }, cell) => {
+                        let cell = moment::at_scale(cell, scale).ok_or(Refusal::Digits)?;
+                        moment::write(cell, bytes).ok_or(Refusal::Damaged)?;
+                    }
                     (Form::Variant, cell) => variant::write(cell, bytes).ok_or(Refusal::Damaged)?,
                     _ => return Err(Refusal::Damaged),
                 }

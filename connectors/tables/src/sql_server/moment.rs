@@ -30,6 +30,23 @@ pub(super) fn write(cell: Cell<'_>, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
+/// The same time with another number of digits behind the second; `None` if it is finer than that.
+pub(super) fn at_scale(cell: Cell<'_>, scale: u8) -> Option<Cell<'_>> {
+    let step = 10_u64.pow(u32::from(7 - scale.min(7)));
+    let same = |ticks: u64, own: u8| {
+        let fine = in_ticks7(ticks, own);
+        (fine % step == 0).then_some(fine / step)
+    };
+    Some(match cell {
+        Cell::Time { ticks, scale: own } => Cell::Time { ticks: same(ticks, own)?, scale },
+        Cell::DateTime2 { days, ticks, scale: own } => Cell::DateTime2 { days, ticks: same(ticks, own)?, scale },
+        Cell::Offset { days, ticks, scale: own, minutes } => {
+            Cell::Offset { days, ticks: same(ticks, own)?, scale, minutes }
+        }
+        other => other,
+    })
+}
+
 fn date(days: i64, out: &mut Vec<u8>) {
     let (year, month, day) = civil(days);
     out.extend_from_slice(format!("{year:04}-{month:02}-{day:02}").as_bytes());
@@ -144,6 +161,14 @@ mod tests {
         let cell = parse("2024-02-29 00:30:00+05:30", "datetimeoffset", 0).expect("parses");
         assert_eq!(cell, Cell::Offset { days: 738_943, ticks: 19 * 3600, scale: 0, minutes: 330 });
         assert_eq!(parse("2024-02-29 00:30:00 +05:30", "datetimeoffset", 0), Some(cell));
+    }
+
+    #[test]
+    fn digits_come_and_go_only_as_zeros() {
+        let time = |ticks, scale| Cell::Time { ticks, scale };
+        assert_eq!(at_scale(time(5_000_000, 7), 1), Some(time(5, 1)));
+        assert_eq!(at_scale(time(5, 1), 7), Some(time(5_000_000, 7)));
+        assert_eq!(at_scale(time(5_000_001, 7), 1), None);
     }
 
     #[test]

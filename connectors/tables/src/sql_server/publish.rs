@@ -230,10 +230,12 @@ pub(super) async fn table_type(
         let remedy = "Name the table type in sqlWriterTableType.";
         return Err(Fault::new("UserErrorSettings", message).remedy(remedy).into());
     };
-    let quoted_name = checked_name(name)?;
+    checked_name(name)?;
+    let mut parts = catalog::parts(name).unwrap_or_default().into_iter().rev();
+    let (last, schema) = (parts.next().unwrap_or_default(), parts.next());
     let sql = "SELECT t.type_table_object_id, s.name, t.name FROM sys.table_types t \
-         JOIN sys.schemas s ON s.schema_id = t.schema_id WHERE t.user_type_id = TYPE_ID(@P1)";
-    let row = session.query(sql, &[Some(&quoted_name)]).await?.into_iter().next();
+         JOIN sys.schemas s ON s.schema_id = t.schema_id WHERE t.name = @P1 AND s.name = ISNULL(@P2, SCHEMA_NAME())";
+    let row = session.query(sql, &[Some(&last), schema.as_deref()]).await?.into_iter().next();
     let Some(row) = row else {
         let message = format!("{} has no table type \"{name}\" that this log-in can see.", session.place());
         let remedy = "Check the name in sqlWriterTableType, or create the type.";

@@ -100,8 +100,10 @@ pub(super) enum Form {
     Uuid,
     Text,
     Bytes,
-    /// The server's own text of a date or time.
-    Moment,
+    /// The server's own text of a date or time, with so many digits behind the second.
+    Moment {
+        scale: u8,
+    },
     /// Base type and text of a `sql_variant`.
     Variant,
 }
@@ -129,7 +131,7 @@ fn form(native: &Native) -> Option<Form> {
         "datetime" | "smalldatetime" => Form::Timestamp,
         "datetime2" if native.seconds_scale() <= 6 => Form::Timestamp,
         "time" if native.seconds_scale() <= 6 => Form::Time,
-        "datetime2" | "time" | "datetimeoffset" => Form::Moment,
+        "datetime2" | "time" | "datetimeoffset" => Form::Moment { scale: native.seconds_scale() },
         "uniqueidentifier" => Form::Uuid,
         "char" | "varchar" | "text" | "nchar" | "nvarchar" | "ntext" | "sysname" | "xml" | "json" => Form::Text,
         "binary" | "varbinary" | "image" | "rowversion" | "timestamp" => Form::Bytes,
@@ -159,14 +161,21 @@ pub(super) fn reading(native: &Native) -> (Kind, Form) {
         Form::Text if native.name == "json" => Kind::Json,
         Form::Text => Kind::Text,
         Form::Bytes => Kind::Bytes,
-        Form::Moment | Form::Variant => Kind::EngineText,
+        Form::Moment { .. } | Form::Variant => Kind::EngineText,
     };
     (kind, form)
 }
 
-/// How a type is read as a planned kind; `None` if no plan of ours could have asked for it.
-pub(super) fn reading_as(native: &Native, kind: Kind) -> Option<Form> {
+/// How a type is read as a planned kind, as what the planned type would be; `None` if no plan of ours could have asked
+/// for it.
+pub(super) fn reading_as(native: &Native, kind: Kind, planned: &str) -> Option<Form> {
     let (own, form) = reading(native);
+    let planned = Native::parse(planned);
+    // What is staged in a finer type has the text of the type it is for.
+    let scale = if planned.name == native.name { planned.seconds_scale() } else { native.seconds_scale() };
+    if kind == Kind::EngineText && matches!(native.name.as_str(), "datetime2" | "time" | "datetimeoffset") {
+        return Some(Form::Moment { scale });
+    }
     if own == kind {
         return Some(form);
     }
@@ -174,7 +183,6 @@ pub(super) fn reading_as(native: &Native, kind: Kind) -> Option<Form> {
         ("datetime2", Kind::Timestamp) => Some(Form::Timestamp),
         ("time", Kind::Time) => Some(Form::Time),
         ("datetimeoffset", Kind::Instant) => Some(Form::Instant),
-        ("datetime2" | "time" | "datetimeoffset", Kind::EngineText) => Some(Form::Moment),
         ("decimal" | "numeric", Kind::Decimal { precision, scale }) => Some(Form::Decimal { precision, scale }),
         (_, Kind::Text | Kind::Json | Kind::EngineText | Kind::DecimalText) if form == Form::Text => Some(Form::Text),
         _ => None,

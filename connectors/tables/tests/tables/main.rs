@@ -8,6 +8,8 @@ mod postgres_routines;
 mod postgres_shapes;
 mod postgres_tls;
 mod postgres_write;
+mod sql_server_copy;
+mod sql_server_support;
 mod sqlite_read;
 mod sqlite_write;
 mod support;
