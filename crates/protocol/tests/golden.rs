@@ -281,6 +281,7 @@ fn receipt() -> Receipt {
         skipped: Some(Skipped {
             rows: 2,
             redirect: Some("rejected/20.csv".into()),
+            digest: Some("0f".repeat(16)),
             by_code: [("UserErrorValue".to_owned(), 2)].into(),
         }),
         notices: vec!["a remark".into()],
