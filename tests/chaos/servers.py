@@ -94,6 +94,9 @@ class Postgres:
         postmaster = self.pid()
         everybody = [postmaster, *children(postmaster)]
         kill_all(everybody)
+        # Its number may still be taken by what nobody has reaped; the server would take that for a living one.
+        for lock in (f"{self.folder}/cluster/postmaster.pid", *glob.glob(f"{self.folder}/sockets/.s.PGSQL.*")):
+            os.remove(lock)
 
     def start(self):
         owner = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--"]
