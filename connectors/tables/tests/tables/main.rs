@@ -1,5 +1,10 @@
 //! Tests of the table stores against real servers and files. One binary, so that it links once.
 
+mod mysql_bad_input;
+mod mysql_postgres;
+mod mysql_read;
+mod mysql_support;
+mod mysql_write;
 mod postgres_bad_input;
 mod postgres_errors;
 mod postgres_modes;
