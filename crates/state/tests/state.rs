@@ -260,5 +260,5 @@ async fn a_newer_database_is_refused() {
     let world = World::start().await;
     let path = world.folder.path().join("newer.db");
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(State::open(&path), Err(Error::Newer(99, 1))));
+    assert!(matches!(State::open(&path), Err(Error::Newer(99, 2))));
 }
