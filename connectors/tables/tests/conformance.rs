@@ -35,6 +35,10 @@ async fn every_table_store_does_what_it_claims_and_refuses_the_rest() {
                 }
             },
             "sqlserver" => Box::new(sql_server_support::SqlServer::new().await),
+            "mysql" => match mysql_support::MariaDb::new("conformance") {
+                Some(world) => Box::new(world),
+                None => continue,
+            },
             "sqlite" => Box::new(Sqlite::new()),
             other => panic!("store {other} has no world to be tested in"),
         };

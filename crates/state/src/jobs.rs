@@ -551,7 +551,8 @@ impl State {
     pub async fn forget_looks(&self, before: Moment) -> Result<()> {
         let due = self
             .read(move |t| {
-                let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE purpose = 'probe' AND state = 'done' AND ended < ?1)";
+                let sql =
+                    "SELECT EXISTS (SELECT 1 FROM jobs WHERE purpose = 'probe' AND state = 'done' AND ended < ?1)";
                 Ok(t.prepare_cached(sql)?.query_row([before], |row| row.get::<_, bool>(0))?)
             })
             .await?;
