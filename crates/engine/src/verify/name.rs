@@ -89,7 +89,7 @@ pub(super) async fn differences(
         of_group(group, &left, &right, &mut found);
     }
     let key = from.key.clone();
-    found.sort_by(|a, b| order(a, &key).cmp(&order(b, &key)));
+    found.sort_by_key(|row| order(row, &key));
     found.truncate(limit);
     Ok(found)
 }
