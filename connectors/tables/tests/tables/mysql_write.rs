@@ -281,19 +281,16 @@ async fn values_that_do_not_fit_stop_the_copy_before_the_commit() {
             let source = world.source(StoreObject::Query { text: query.to_owned() }, 1, 10).await.expect("opens");
             let mut sink = world.sink(request(&run, 1, "dst", mode)).await.expect("opens");
             let staged = async {
-                let plans = source.columns().iter().map(|column| {
-                    let target = dmg_protocol::ColumnPlan {
-                        source: column.name.clone(),
-                        sink: column.name.clone(),
-                        kind: column.kind,
-                        source_type: column.type_name.clone(),
-                        sink_type: column.type_name.clone(),
-                        key: false,
-                        required: false,
-                        verdict: Verdict::Checked,
-                        reason: None,
-                    };
-                    target
+                let plans = source.columns().iter().map(|column| dmg_protocol::ColumnPlan {
+                    source: column.name.clone(),
+                    sink: column.name.clone(),
+                    kind: column.kind,
+                    source_type: column.type_name.clone(),
+                    sink_type: column.type_name.clone(),
+                    key: false,
+                    required: false,
+                    verdict: Verdict::Checked,
+                    reason: None,
                 });
                 sink.plan(&plans.collect::<Vec<_>>()).await?;
                 sink.begin().await?;
