@@ -29,8 +29,6 @@ HTTP = {
     "always-503": "http status=503 retry=1 times=0",
 }
 HARMLESS = ("delay", "throttle")
-# Found by this harness and not mended yet; docs/chaos.md says what it means. They run, and are counted apart.
-KNOWN = {("corrupt", "up", "sink", "direct"): "a direct append is proved before the wire, not behind it"}
 PORTS = {"postgres": lambda world: world.postgres.port, "blob": lambda world: world.azurite.port}
 PORTS["mariadb"] = lambda world: world.mariadb.port
 
@@ -100,10 +98,6 @@ def one(world, trial, case):
         worker.kill()
         raise Wrong("no-hang", f"{fault}: no word for {DEADLINE} s; the last was {worker.said[-1:]}")
     trial.notes["first"] = last["say"]
-    known = KNOWN.get((name, way, side, (worker.plan or {}).get("shape")))
-    if known and last["say"] == "finished":
-        trial.notes["known"] = known
-        return
     if last["say"] == "gone":
         raise Wrong("clear-fault", f"{fault}: the worker ended without a word")
     found = trial.old_or_new()

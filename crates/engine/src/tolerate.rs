@@ -106,7 +106,7 @@ impl Tolerate {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         Skipped {
             rows: self.rows(),
-            redirect: committed.and_then(|_| self.redirect.as_ref()).map(Redirect::label),
+            redirect: committed.and(self.redirect.as_ref()).map(Redirect::label),
             digest: committed.map(|(_, digest)| digest.clone()),
             by_code: told.by_code.clone(),
         }

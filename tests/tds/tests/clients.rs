@@ -10,7 +10,7 @@ fn judge() -> Option<(PathBuf, PathBuf)> {
     #[expect(clippy::disallowed_methods, reason = "a test is told by its environment where the judges are")]
     let python = std::env::var("DMG_TEST_PYTHON");
     let Ok(python) = python else {
-        println!("SKIPPED: DMG_TEST_PYTHON is not set, so no foreign client drives the TDS fixture");
+        eprintln!("SKIPPED: DMG_TEST_PYTHON is not set, so no foreign client drives the TDS fixture");
         return None;
     };
     let python = PathBuf::from(python);
@@ -33,7 +33,7 @@ fn run(script: &str, options: Options) {
         .output()
         .expect("the judge starts");
     let said = String::from_utf8_lossy(&output.stdout);
-    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    eprintln!("{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "the judge found problems");
 }
 

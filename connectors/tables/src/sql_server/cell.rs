@@ -85,7 +85,7 @@ pub(super) fn in_ticks7(ticks: u64, scale: u8) -> u64 {
 #[inline]
 pub(super) fn in_micros(ticks: u64, scale: u8) -> Option<i64> {
     let ticks = in_ticks7(ticks, scale);
-    (ticks % 10 == 0).then_some((ticks / 10) as i64)
+    ticks.is_multiple_of(10).then_some((ticks / 10) as i64)
 }
 
 /// Steps of 10^-scale seconds of a time of day in microseconds; `None` if it is finer than that.
@@ -93,7 +93,7 @@ pub(super) fn in_micros(ticks: u64, scale: u8) -> Option<i64> {
 pub(super) fn from_micros(micros: i64, scale: u8) -> Option<u64> {
     let ticks = micros as u64 * 10;
     let step = TENS[usize::from(7 - scale.min(7))];
-    (ticks % step == 0).then_some(ticks / step)
+    ticks.is_multiple_of(step).then_some(ticks / step)
 }
 
 /// Microseconds since 1970 as day since 0001-01-01 and microseconds of the day, where SQL Server has that day.

@@ -35,7 +35,7 @@ pub(super) fn at_scale(cell: Cell<'_>, scale: u8) -> Option<Cell<'_>> {
     let step = 10_u64.pow(u32::from(7 - scale.min(7)));
     let same = |ticks: u64, own: u8| {
         let fine = in_ticks7(ticks, own);
-        (fine % step == 0).then_some(fine / step)
+        fine.is_multiple_of(step).then_some(fine / step)
     };
     Some(match cell {
         Cell::Time { ticks, scale: own } => Cell::Time { ticks: same(ticks, own)?, scale },

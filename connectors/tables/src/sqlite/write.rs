@@ -328,11 +328,11 @@ impl Sink for SqliteSink {
         if !self.work.path.exists() && self.work.request.create_table {
             return Ok(MarkState::None);
         }
-        self.with(|work, connection| commit::mark(work, connection)).await
+        self.with(commit::mark).await
     }
 
     async fn begin(&self) -> Result<()> {
-        self.with(|work, connection| commit::begin(work, connection)).await
+        self.with(commit::begin).await
     }
 
     async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>> {
@@ -382,7 +382,7 @@ impl Sink for SqliteSink {
         if !self.work.path.exists() {
             return Ok(());
         }
-        self.with(|work, connection| commit::abort(work, connection)).await
+        self.with(commit::abort).await
     }
 
     fn traffic(&self) -> Arc<Traffic> {
