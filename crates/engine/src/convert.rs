@@ -444,7 +444,7 @@ mod tests {
         };
         assert_eq!(found("int64", "float64", &numbers), [2, 3]);
         let doubles: ArrayRef =
-            Arc::new(Float64Array::from(vec![1.0, 0.5, -0.0, f64::NAN, 1e300, 9.223372036854775807e18]));
+            Arc::new(Float64Array::from(vec![1.0, 0.5, -0.0, f64::NAN, 1e300, 9.223372036854776e18]));
         assert_eq!(found("float64", "int64", &doubles), [1, 2, 3, 4, 5]);
         let decimals = Decimal128Array::from(vec![100, 150, 200, 99_999_999_900]).with_precision_and_scale(12, 2);
         let decimals: ArrayRef = Arc::new(decimals.expect("fits"));

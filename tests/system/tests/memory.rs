@@ -57,7 +57,7 @@ impl World {
         let mut judge = judge("judge/memory.py", [limit.to_string(), file.display().to_string()])?;
         let answer = Answer::of(&mut judge).ok().json();
         let (peak, how) = (&answer["peakMib"], answer["how"].as_str().unwrap_or_default());
-        println!("{what}: {} copies of {budget} MiB took {peak} MiB of {limit}, by {how}", ends.len());
+        report(&format!("{what}: {} copies of {budget} MiB took {peak} MiB of {limit}, by {how}", ends.len()));
         if how != "control group" {
             report("no control group to use (DMG_TEST_CGROUP): memory is judged by what the kernel counts");
         }

@@ -61,11 +61,11 @@ impl World {
         source
     }
 
-    fn into_parquet(&self, tolerance: Value) -> Value {
+    fn copied_to_parquet(&self, tolerance: Value) -> Value {
         self.job(self.source(true), self.file("target.parquet", json!({ "format": "parquet" })), tolerance)
     }
 
-    fn into_table(&self, database: &Database, tolerance: Value) -> Value {
+    fn copied_to_table(&self, database: &Database, tolerance: Value) -> Value {
         let (host, port) = database.host_and_port();
         let sink = json!({
             "store": { "store": "postgres", "settings": { "host": host, "port": port, "database": database.name,
@@ -140,7 +140,7 @@ fn rows_left_out_are_accounted_for_also_after_a_kill() {
     let world = need!(World::make(rows, bad, 7));
     let database = need!(Database::create());
     database.sql(TABLE);
-    let (parquet, table) = (world.into_parquet(json!({})), world.into_table(&database, json!({})));
+    let (parquet, table) = (world.copied_to_parquet(json!({})), world.copied_to_table(&database, json!({})));
     let mut seconds = [0.0_f64; 2];
     let (mut done, mut killed, mut found, mut shift) = (0, 0, 0, 0);
     while done < runs {
@@ -181,7 +181,7 @@ fn rows_left_out_are_accounted_for_also_after_a_kill() {
 #[test]
 fn a_commit_that_is_found_tells_what_was_left_out() {
     let world = need!(World::make(5_000, 50, 15));
-    let (run, job) = (run_id(), world.into_parquet(json!({})));
+    let (run, job) = (run_id(), world.copied_to_parquet(json!({})));
     let first = attempt(&job, &run, 1, secrets(None), None).receipt();
     let second = attempt(&job, &run, 2, secrets(None), None).receipt();
     assert_eq!((&first["foundCommitted"], &second["foundCommitted"]), (&json!(false), &json!(true)));
@@ -196,7 +196,7 @@ fn too_many_rows_stop_the_copy_and_the_target_stays() {
     let fault = |tolerance: Value| {
         let run = run_id();
         let message =
-            attempt(&world.into_parquet(tolerance), &run, 1, secrets(None), None).fault("UserErrorTooManySkipped");
+            attempt(&world.copied_to_parquet(tolerance), &run, 1, secrets(None), None).fault("UserErrorTooManySkipped");
         assert!(message.contains("The first: row "), "{message}");
         assert_eq!(std::fs::read_to_string(world.path("target.parquet")).expect("it is there"), "old");
         assert!(!Path::new(&world.redirect(&run)).exists(), "nothing was left out, for nothing was copied");
@@ -206,7 +206,7 @@ fn too_many_rows_stop_the_copy_and_the_target_stays() {
     println!("{}", fault(json!({ "shareMax": 0.019 })));
     println!("{}", fault(json!({ "rowsMax": 0 })));
     let run = run_id();
-    let job = world.into_parquet(json!({ "rowsMax": 100, "shareMax": 0.02 }));
+    let job = world.copied_to_parquet(json!({ "rowsMax": 100, "shareMax": 0.02 }));
     let receipt = attempt(&job, &run, 1, secrets(None), None).receipt();
     world.check(&run, &world.text("target.parquet"), &receipt);
 }
@@ -214,7 +214,7 @@ fn too_many_rows_stop_the_copy_and_the_target_stays() {
 #[test]
 fn without_tolerance_the_first_bad_row_stops_the_copy() {
     let world = need!(World::make(5_000, 1, 9));
-    let mut job = world.into_parquet(json!({}));
+    let mut job = world.copied_to_parquet(json!({}));
     job["options"]["tolerance"] = Value::Null;
     assert!(matches!(attempt(&job, &run_id(), 1, secrets(None), None), Ended::Failed(_)));
     assert!(!world.path("target.parquet").exists() && !world.path("left-out").exists());
@@ -224,11 +224,11 @@ fn without_tolerance_the_first_bad_row_stops_the_copy() {
 fn all_good_leaves_no_redirect_and_all_bad_no_rows() {
     let world = need!(World::make(3_000, 0, 10));
     let run = run_id();
-    let receipt = attempt(&world.into_parquet(json!({})), &run, 1, secrets(None), None).receipt();
+    let receipt = attempt(&world.copied_to_parquet(json!({})), &run, 1, secrets(None), None).receipt();
     assert_eq!(receipt["skipped"], json!({ "rows": 0 }));
     assert!(!Path::new(&world.redirect(&run)).exists());
     let world = need!(World::make(3_000, 3_000, 11));
-    let receipt = attempt(&world.into_parquet(json!({})), &run, 1, secrets(None), None).receipt();
+    let receipt = attempt(&world.copied_to_parquet(json!({})), &run, 1, secrets(None), None).receipt();
     assert_eq!(receipt["written"]["rows"], 0);
     world.check(&run, &world.text("target.parquet"), &receipt);
 }
@@ -241,7 +241,7 @@ fn a_null_the_target_does_not_take_is_left_out() {
     let source = "id,name,amount,at,flag\n\"1\",,,\"2024-01-01 00:00:00\",\"true\"\n,\"x\",,\"2024-01-01\",\"true\"\n";
     std::fs::write(world.path("source.csv"), source).expect("a source");
     let run = run_id();
-    let job = world.into_table(&database, json!({}));
+    let job = world.copied_to_table(&database, json!({}));
     let receipt = attempt(&job, &run, 1, secrets(Some(&database)), None).receipt();
     assert_eq!((&receipt["written"]["rows"], &receipt["skipped"]["rows"]), (&json!(1), &json!(1)));
     assert_eq!(database.number("SELECT sum(id) FROM target"), 1);
@@ -255,7 +255,8 @@ fn a_mended_redirect_file_can_be_copied_in() {
     let database = need!(Database::create());
     database.sql(TABLE);
     let run = run_id();
-    let receipt = attempt(&world.into_table(&database, json!({})), &run, 1, secrets(Some(&database)), None).receipt();
+    let receipt =
+        attempt(&world.copied_to_table(&database, json!({})), &run, 1, secrets(Some(&database)), None).receipt();
     world.check(&run, &dump(&database, &world), &receipt);
     let folder = world.folder.path().to_str().expect("a plain path");
     let _ = judged(&["mend", folder, &world.redirect(&run), &world.text("mended.csv")]).expect("python");
@@ -274,7 +275,7 @@ fn a_mended_redirect_file_can_be_copied_in() {
 fn a_copy_keeps_to_its_rate_and_says_what_held_it_back() {
     let world = need!(World::make(20_000, 0, 14));
     let copy = |options: &[(&str, Value)]| {
-        let mut job = world.into_parquet(json!({}));
+        let mut job = world.copied_to_parquet(json!({}));
         options.iter().for_each(|(name, value)| job["options"][*name] = value.clone());
         attempt(&job, &run_id(), 1, secrets(None), None).receipt()
     };
