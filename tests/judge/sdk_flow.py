@@ -203,17 +203,17 @@ def errors(client, config):
     expect(HttpResponseError, lambda: client.datasets.create_or_update(GROUP, FACTORY, "lost", dataset))
     # An original's store without a connector here: stored, and refused at run time with that reason.
     via = m.IntegrationRuntimeReference(type="IntegrationRuntimeReference", reference_name=GATEWAY)
-    oracle = m.SqlServerLinkedService(connection_string="Server=db;Database=d;User ID=u", connect_via=via)
+    oracle = m.OracleLinkedService(connection_string="Host=db;Port=1521;Sid=d;User Id=u", connect_via=via)
     client.linked_services.create_or_update(GROUP, FACTORY, "later", m.LinkedServiceResource(properties=oracle))
     later = m.LinkedServiceReference(type="LinkedServiceReference", reference_name="later")
-    table = m.SqlServerTableDataset(linked_service_name=later, table="t")
+    table = m.OracleTableDataset(linked_service_name=later, table="t")
     client.datasets.create_or_update(GROUP, FACTORY, "later", m.DatasetResource(properties=table))
 
     def reference(name):
         return m.DatasetReference(type="DatasetReference", reference_name=name)
 
     activity = m.CopyActivity(name="later", inputs=[reference("later")], outputs=[reference("parquet")],
-                              source=m.SqlServerSource(), sink=m.ParquetSink())
+                              source=m.OracleSource(), sink=m.ParquetSink())
     client.pipelines.create_or_update(GROUP, FACTORY, "later", m.PipelineResource(activities=[activity]))
     run = finish(client, client.pipelines.create_run(GROUP, FACTORY, "later").run_id)
     assert run.status == "Failed" and "UserErrorNotSupported" in json.dumps(

@@ -278,14 +278,15 @@ fn words_that_cannot_be_meant() {
     world.refused("no table", "UserErrorSettings", &strings(&["--from", &url]), &[&over]);
     let unknown = world.to_file("x.xlsx");
     world.refused("a file format nobody knows", "UserErrorSettings", &world.rows_of_source(), &[&unknown]);
-    let writing_sqlite = strings(&["--to", "sqlite:x.db", "--table", "t"]);
-    world.refused("a sink that is not built", "UserErrorNotSupported", &world.rows_of_source(), &[&writing_sqlite]);
+    let (file, by_key) = (world.to_file("x.parquet"), strings(&["--mode", "upsert", "--key", "id"]));
+    let case = "rows of a file to be replaced by key";
+    world.refused(case, "UserErrorNotSupported", &world.rows_of_source(), &[&file, &by_key]);
     let missing = strings(&["--from", &url, "--secret-file", "/no/such/file", "--table", "rows"]);
     world.refused("a secret file that is missing", "UserErrorSettings", &missing, &[&over]);
     world.done("words");
 
     let before = world.state();
-    for wrong in [strings(&["--mode", "upsert"]), strings(&["--no-such-option"]), strings(&["--memory", "lots"])] {
+    for wrong in [strings(&["--mode", "sideways"]), strings(&["--no-such-option"]), strings(&["--memory", "lots"])] {
         let answer = world.copy(&world.rows_of_source(), &[&world.to_file("new.parquet"), &wrong]);
         assert_eq!((answer.code, answer.output.as_str()), (2, ""), "{}", answer.errors);
         assert!(answer.errors.starts_with("error: "), "{}", answer.errors);

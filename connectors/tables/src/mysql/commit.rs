@@ -2,7 +2,7 @@
 //! in its comment; rows put into a table that stays have theirs in the mark table, written in the same transaction.
 
 use dmg_connector::{Committed, Error, MarkContent, MarkState, Result};
-use dmg_protocol::{Attempt, CommitShape, Epoch, Fault};
+use dmg_protocol::{Attempt, CommitShape, Epoch, Fault, WriteMode};
 
 use super::client::{Client, literal, quoted};
 use super::sessions;
@@ -291,31 +291,43 @@ async fn transaction(sink: &MySqlSink, client: &mut Client, content: &MarkConten
         rows: content.rows,
         digest: content.digest.clone(),
     };
-    if !insert_mark(sink, client, &mark, false).await? && !dmg_ambient::planted!("skip-the-fence") {
-        // Another attempt of this run committed while we waited for its row.
-        client.batch("ROLLBACK").await?;
-        let message = format!("Another attempt of this run held the mark of {}.", sink.target.label());
-        let conflict = || Fault::new("StoreErrorConflict", message).into();
-        return find(sink, client).await?.ok_or_else(conflict);
+    // A procedure could commit by itself: the mark must not be there before that is known not to have happened.
+    let procedure = sink.request.mode == WriteMode::Procedure;
+    if !procedure && let Some(committed) = write_mark(sink, client, &mark).await? {
+        return Ok(committed);
     }
     dmg_ambient::failpoint!("mysql.commit.marked", dmg_connector::cut());
     let rows = publish::publish(sink, client).await?;
     dmg_ambient::failpoint!("mysql.commit.published", dmg_connector::cut());
-    check_rows(sink, rows, content)?;
-    let committed = find(sink, client).await?;
-    if dmg_ambient::planted!("commit-without-mark") {
-        client.batch(&format!("DELETE FROM {}", mark_table(sink))).await?;
-    }
     if !client.in_transaction() {
         let message = format!("What wrote into {} ended the transaction it must be part of.", sink.target.label());
         let remedy = "Take COMMIT, ROLLBACK and what commits by itself (DDL) out of the procedure.";
         return Err(Fault::new("UserErrorSettings", message).remedy(remedy).into());
+    }
+    if procedure && let Some(committed) = write_mark(sink, client, &mark).await? {
+        return Ok(committed);
+    }
+    check_rows(sink, rows, content)?;
+    let committed = find(sink, client).await?;
+    if dmg_ambient::planted!("commit-without-mark") {
+        client.batch(&format!("DELETE FROM {}", mark_table(sink))).await?;
     }
     // From here on, silence may mean either.
     dmg_ambient::failpoint!("mysql.commit.send", dmg_connector::cut());
     decide(client, "COMMIT").await?;
     dmg_ambient::failpoint!("mysql.commit.answered", dmg_connector::cut().with_unknown_outcome());
     committed.ok_or_else(vanished)
+}
+
+/// Writes the mark; gives the commit that another attempt of this run made while we waited for its row.
+async fn write_mark(sink: &MySqlSink, client: &mut Client, mark: &Mark) -> Result<Option<Committed>> {
+    if insert_mark(sink, client, mark, false).await? || dmg_ambient::planted!("skip-the-fence") {
+        return Ok(None);
+    }
+    client.batch("ROLLBACK").await?;
+    let message = format!("Another attempt of this run held the mark of {}.", sink.target.label());
+    let conflict = || Fault::new("StoreErrorConflict", message).into();
+    find(sink, client).await?.map(Some).ok_or_else(conflict)
 }
 
 /// The author's script. It must leave the transaction as it found it; a savepoint tells.

@@ -162,12 +162,13 @@ impl Suite<'_> {
         same(&sums(source.as_ref()).await?.rows, &12, "rows")?;
         let names: Vec<&str> = source.columns().iter().map(|column| column.name.as_str()).collect();
         same(&names, &vec!["name", "id"], "columns")?;
-        for (text, code) in [
-            ("SELECT id FROM no_such_table", "UserErrorTableMissing"),
-            ("SELECT no_such_column FROM read_query", "UserErrorColumnMissing"),
-            ("SELEC 1", "UserErrorSettings"),
+        for (text, codes) in [
+            ("SELECT id FROM no_such_table", &["UserErrorTableMissing"][..]),
+            ("SELECT no_such_column FROM read_query", &["UserErrorColumnMissing"]),
+            // Where a statement may be the bare name of a procedure, it is a missing one.
+            ("SELEC 1", &["UserErrorSettings", "UserErrorProcedureMissing"]),
         ] {
-            refusal(self.source(query(text)).await, &[code], text)?;
+            refusal(self.source(query(text)).await, codes, text)?;
         }
         // Where the statement is only refused when it runs, that is early enough; it must change nothing.
         let deleting = match self.source(query("DELETE FROM read_query")).await {
