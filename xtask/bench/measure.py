@@ -86,8 +86,9 @@ class Rounds:
         for name in names:
             runs = self.runs[name]
             all_runs = ", ".join(f"{run.seconds:.2f}" for run in runs)
+            shown = name.replace("|", "\\|")
             lines.append(
-                f"| {name} | {self.median(name):.2f} | {all_runs} | {self.median(name, 'cpu'):.1f} "
+                f"| {shown} | {self.median(name):.2f} | {all_runs} | {self.median(name, 'cpu'):.1f} "
                 f"| {max(run.pss_mib for run in runs):.0f} |"
             )
         return "\n".join(lines)
