@@ -26,7 +26,8 @@ use crate::uri::{self, Parsed, SecretName, Side};
     dmg copy --from file:orders.csv --to postgres://etl@db02/dwh --secret-file pw --table orders --mode overwrite\n  \
     dmg copy --from sqlite:app.db --query \"SELECT id, name FROM users\" --to azblob://acme/raw/users.parquet --secret-file key")]
 pub(crate) struct CopyArguments {
-    /// Where rows come from: postgres://user@host:port/db, sqlite:FILE, file:PATH, azblob://account/container/path
+    /// Where rows come from: postgres://, mysql:// or sqlserver://user@host:port/db, sqlite:FILE, file:PATH,
+    /// azblob://account/container/path
     #[arg(long, value_name = "URI", required = true)]
     from: String,
     /// Where rows go
