@@ -7,7 +7,7 @@ use dmg_protocol::{Attempt, CommitShape, Epoch, Fault, WriteMode};
 use super::client::{Client, literal, quoted};
 use super::sessions;
 use super::write::MySqlSink;
-use super::{catalog, publish};
+use super::{catalog, publish, shape};
 
 /// The mark table, in the target's database. One row per run: an older run that comes back late still finds its own.
 const MARK_TABLE: &str = "__dmg_commit";
@@ -246,6 +246,8 @@ async fn swap(sink: &MySqlSink, client: &mut Client, content: &MarkContent) -> R
         client.batch(&format!("ALTER TABLE {staging} COMMENT = {}", literal(&comment))).await?;
     }
     dmg_ambient::failpoint!("mysql.commit.marked", dmg_connector::cut());
+    // As late as can be: a table cannot be held while it is renamed.
+    shape::check_unaltered(sink, client).await?;
     let rename = if sink.target.exists.is_some() {
         let old = format!("{}.{}", quoted(&sink.target.schema), quoted(&old_name(sink)));
         format!("RENAME TABLE {target} TO {old}, {staging} TO {target}")

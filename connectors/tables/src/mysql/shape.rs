@@ -83,3 +83,31 @@ async fn reason_against_swap(sink: &MySqlSink, client: &mut Client) -> Result<Op
     }
     Ok(None)
 }
+
+/// What the target is, as far as a table that takes its place must be the same: not its counter, nor its comment.
+pub(super) async fn definition(sink: &MySqlSink, client: &mut Client) -> Result<String> {
+    let row = client.query(&format!("SHOW CREATE TABLE {}", sink.target.quoted())).await?.rows.into_iter().next();
+    let text = row.and_then(|row| row.into_iter().nth(1).flatten()).unwrap_or_default();
+    // The options stand behind the last parenthesis at the start of a line.
+    let (columns, options) = text.rsplit_once("\n)").unwrap_or((&text, ""));
+    let options = options.split(" COMMENT=").next().unwrap_or_default();
+    let lasting = options.split(' ').filter(|option| !option.starts_with("AUTO_INCREMENT="));
+    Ok(format!("{columns}\n){}", lasting.collect::<Vec<_>>().join(" ")))
+}
+
+/// Refuses to let a new table take the place of one that was altered since the plan was made.
+pub(super) async fn check_unaltered(sink: &MySqlSink, client: &mut Client) -> Result<()> {
+    let Some(planned) = &sink.definition else { return Ok(()) };
+    let label = sink.target.label();
+    if *planned != definition(sink, client).await? {
+        let message = format!("Table {label} was altered since the plan was made.");
+        let remedy = "Nothing was committed; run again.";
+        return Err(Fault::new("StoreErrorCommitRefused", message).remedy(remedy).into());
+    }
+    if let Some(why) = reason_against_swap(sink, client).await? {
+        let message = format!("Table {label} cannot be replaced as planned: since then, {why}.");
+        let remedy = "Nothing was committed; run again.";
+        return Err(Fault::new("StoreErrorCommitRefused", message).remedy(remedy).into());
+    }
+    Ok(())
+}

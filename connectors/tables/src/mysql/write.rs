@@ -60,6 +60,8 @@ pub(super) struct MySqlSink {
     pub(super) found: Vec<Readable>,
     pub(super) planned: Vec<ColumnPlan>,
     pub(super) shape: CommitShape,
+    /// What the target was when its replacement was planned.
+    pub(super) definition: Option<String>,
     slots: Arc<[Slot]>,
     style: Style,
     /// For everything but rows. Gone when it broke; opened again when needed.
@@ -111,6 +113,7 @@ impl MySqlSink {
             found,
             planned: Vec::new(),
             shape: CommitShape::Staged,
+            definition: None,
             slots: Arc::from([]),
             style: if local.as_deref() == Some("1") { Style::File } else { Style::Values },
             control: tokio::sync::Mutex::default(),
@@ -346,8 +349,10 @@ impl Sink for MySqlSink {
         let mut control = self.control.lock().await;
         let client = self.control(&mut control).await?;
         let (shape, mut notices) = shape::choose(self, client).await?;
+        let replaces = shape == CommitShape::Swap && self.target.exists.is_some();
+        let definition = if replaces { Some(shape::definition(self, client).await?) } else { None };
         drop(control);
-        self.shape = shape;
+        (self.shape, self.definition) = (shape, definition);
         if self.style == Style::Values {
             notices.push("The server forbids LOAD DATA LOCAL, so rows go by INSERT, which is slower.".to_owned());
         }

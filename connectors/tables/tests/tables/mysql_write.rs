@@ -194,6 +194,38 @@ async fn the_plan_picks_the_shape() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_altered_since_the_plan_is_not_replaced() {
+    let Some(world) = MariaDb::new("altered") else { return };
+    world.run(
+        "CREATE TABLE src (id bigint); INSERT INTO src VALUES (1), (2); CREATE TABLE log (id bigint); \
+         CREATE TABLE dst (id bigint PRIMARY KEY AUTO_INCREMENT) COMMENT = 'of ours'; INSERT INTO dst VALUES (7)",
+    );
+    for (meanwhile, refused) in [
+        ("INSERT INTO dst VALUES (100)", None),
+        ("ALTER TABLE dst ADD COLUMN v varchar(20) DEFAULT 'x'", Some("was altered since the plan was made")),
+        ("ALTER TABLE dst ADD KEY v_key (v)", Some("was altered")),
+        ("CREATE TRIGGER added AFTER INSERT ON dst FOR EACH ROW INSERT INTO log VALUES (1)", Some("triggers")),
+    ] {
+        world.run("INSERT IGNORE INTO dst (id) VALUES (7)");
+        let source = world.source(table("src"), 1, 1000).await.expect("opens");
+        let run = Ambient::real().uuid();
+        let mut sink = world.sink(request(&run, 1, "dst", WriteMode::Overwrite)).await.expect("opens");
+        let sums = stage(source.as_ref(), sink.as_mut()).await.expect("stages");
+        world.run(meanwhile);
+        let done = sink.commit(&content(&sums)).await;
+        match refused {
+            None => drop(done.expect("commits")),
+            Some(words) => {
+                let said = text(done);
+                assert!(said.contains("StoreErrorCommitRefused") && said.contains(words), "{said}");
+                assert_eq!(world.run("SELECT COUNT(*) FROM dst WHERE id = 7"), "1", "{meanwhile}");
+                sink.abort().await.expect("aborts");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_script_that_commits_is_refused_and_changes_nothing_of_the_copy() {
     let Some(world) = MariaDb::new("script") else { return };
     world.run("CREATE TABLE src (id bigint); INSERT INTO src VALUES (1), (2); CREATE TABLE dst (id bigint)");
