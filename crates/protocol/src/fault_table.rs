@@ -87,6 +87,11 @@ faults! {
         "The disk or quota of the sink is full."
         "Free space at the sink and run again; the old content is whole."
     }
+    StoreErrorTimeout Later {
+        "A store did not do in time what it was asked."
+        "It hangs, waits for somebody else's lock or has more to do than the time allows, or the network holds its answers back."
+        "Look what the store waits for; if it needs that long, raise the limit that the message names."
+    }
     SystemErrorAborted Now {
         "The worker of a copy ended without a result."
         "The process was killed, ran out of memory or crashed."

@@ -574,6 +574,13 @@ pub struct CopyOptions {
     /// Seconds one write may take; absent: no limit of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_timeout_seconds: Option<u64>,
+    /// Longest wait for a store's answer: for the first rows of a query, for the end of a statement. Absent: the
+    /// default; 0: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_timeout_millis: Option<u64>,
+    /// Longest silence of a store in the middle of rows. Absent: the default; 0: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stall_timeout_millis: Option<u64>,
     /// Columns the copy adds to what it reads.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<AddedColumn>,
@@ -615,6 +622,8 @@ impl Default for CopyOptions {
             procedure: None,
             batch_rows: None,
             batch_timeout_seconds: None,
+            query_timeout_millis: None,
+            stall_timeout_millis: None,
             added: Vec::new(),
             drift: Drift::Refuse,
             conversion: TypeConversion::default(),
