@@ -425,6 +425,13 @@ impl Run {
         let content = MarkContent { rows: moved.read.rows, digest };
         let committed = self.commit_surely(ready, &content).await?;
         dmg_ambient::failpoint!("engine.commit.answered");
+        if committed.epoch != ready.plan.attempt.epoch {
+            // An earlier attempt, thought dead, committed after this one had looked for its mark: what it read is there,
+            // and what this one read is not.
+            left_behind(ready.sink.abort().await);
+            let redirect = ready.tolerate.as_ref().and_then(|tolerate| tolerate.redirect());
+            return self.found(ready.sink.as_ref(), committed, redirect).await;
+        }
         self.begins("report");
         self.lap("commit");
         if ready.plan.verify == VerifyLevel::Full {
@@ -570,6 +577,9 @@ impl Run {
             Some(redirect) => redirect.mark().await?,
             None => None,
         };
+        // Another epoch's file tells of other rows.
+        let foreign = mark.as_ref().is_some_and(|mark| mark.epoch != committed.epoch);
+        let mark = mark.filter(|_| !foreign);
         let tolerant = self.request.job.options.tolerance.is_some();
         let skipped = mark.zip(redirect).map(|(mark, redirect)| Skipped {
             rows: mark.rows,
@@ -592,8 +602,13 @@ impl Run {
             "Epoch {} had already committed before it was lost; its mark in the target tells rows and digest.",
             committed.epoch
         )];
-        if tolerant && redirect.is_none() {
-            notices.push("How many rows that attempt left out is not known: there is no redirect file.".to_owned());
+        let unknown = match redirect {
+            None if tolerant => Some("there is no redirect file"),
+            Some(_) if foreign => Some("the redirect file is of another attempt"),
+            _ => None,
+        };
+        if let Some(why) = unknown {
+            notices.push(format!("How many rows that attempt left out is not known: {why}."));
         }
         let read = SideReport { rows: committed.rows + skipped.as_ref().map_or(0, |skipped| skipped.rows), ..side() };
         Ok(Receipt {
