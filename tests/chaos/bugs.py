@@ -3,9 +3,13 @@ them would prove nothing by finding nothing else."""
 
 import subprocess
 
+import crashes
+import points
+import races
 import trials
 from trials import Trial
 
+KINDS = {**crashes.KINDS, **races.KINDS, **points.KINDS, "plain": trials.quiet}
 # Bug, kind of trial, targets in question, most trials.
 BUGS = (
     ("skip-the-fence", "late", ("postgres-viewed", "postgres-slice", "postgres-overwrite"), 6),
@@ -19,14 +23,6 @@ BUGS = (
     ("trust-the-wall-clock", "clock", ("postgres-append", "file-new"), 8),
     ("acknowledge-before-durable", "durable", ("file-replace", "file-new"), 3),
 )
-
-
-def work(world, kind, trial):
-    if kind == "plain":
-        return lambda: trials.plain(world, trial.target, world.seed, trial.number)
-    if kind == "sync":
-        return lambda: trial.point("local.sync", "error")
-    return getattr(trial, kind)
 
 
 def chosen(words):
@@ -49,7 +45,7 @@ def run(world, words):
         world.plant, caught = name, None
         for number in range(most if targets else 0):
             trial = Trial(world, kind, number, targets[number % len(targets)], f"{world.seed}/{name}")
-            if not world.attempt(trial, work(world, kind, trial)):
+            if not world.attempt(trial, KINDS[kind]):
                 caught = world.results[-1]
                 if caught["wrong"]["check"] != "harness":
                     break

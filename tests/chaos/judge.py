@@ -1,75 +1,47 @@
-"""The judge: reads what a target holds with other people's drivers, and boils it down to what must be right: number of
-rows, doubled and lost keys, and one order-free sum per column in which every value is tied to its row's key."""
+"""The judge: what a target holds, read with other people's drivers, as a multiset of rows that must be equal to the one
+that is wanted, value by value."""
 
-import hashlib
+import collections
+import datetime
+import decimal
 import io
 import os
-import sqlite3
 
-COLUMNS = ("id", "batch", "label", "amount", "at")
-
-
-def number(text):
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-class Content:
-    """Rows in a form that can be compared. `keys` is how often each key occurs."""
-
-    def __init__(self, rows):
-        self.rows = 0
-        self.keys = {}
-        self.sums = [0] * len(COLUMNS)
-        for row in rows:
-            self.rows += 1
-            key = f"{row[0]}|"
-            self.keys[row[0]] = self.keys.get(row[0], 0) + 1
-            for index, value in enumerate(row):
-                self.sums[index] = (self.sums[index] + number(key + text(value))) % (1 << 64)
-
-    def __eq__(self, other):
-        return isinstance(other, Content) and (self.rows, self.sums, self.keys) == (other.rows, other.sums, other.keys)
-
-    def __add__(self, other):
-        both = Content(())
-        both.rows = self.rows + other.rows
-        both.keys = dict(self.keys)
-        for key, count in other.keys.items():
-            both.keys[key] = both.keys.get(key, 0) + count
-        both.sums = [(a + b) % (1 << 64) for a, b in zip(self.sums, other.sums)]
-        return both
-
-    def difference(self, wanted):
-        """How this differs from what was wanted, in words."""
-        if not isinstance(wanted, Content):
-            return f"{self.rows} rows where nothing was expected"
-        doubled = sum(1 for key, count in self.keys.items() if count > wanted.keys.get(key, 0))
-        lost = sum(1 for key, count in wanted.keys.items() if count > self.keys.get(key, 0))
-        columns = [name for name, mine, theirs in zip(COLUMNS, self.sums, wanted.sums) if mine != theirs]
-        return (
-            f"{self.rows} rows instead of {wanted.rows}, {doubled} keys too many, {lost} lost, "
-            f"columns that differ: {', '.join(columns) or 'none'}"
-        )
-
-
-def text(value):
-    if value is None:
-        return "\0null"
-    if hasattr(value, "isoformat"):
-        return value.isoformat(sep=" ")
-    if isinstance(value, float):
-        return f"{value:.2f}"
-    return str(value)
-
+from rows import CENT, COLUMNS
 
 ABSENT = "absent"
 
 
-def say(content, wanted):
-    if content == ABSENT or wanted == ABSENT:
-        return f"{'absent' if content == ABSENT else f'{content.rows} rows'}, wanted " + (
-            "absent" if wanted == ABSENT else f"{wanted.rows} rows"
+class Content:
+    """Rows and how often each occurs."""
+
+    def __init__(self, rows):
+        self.rows = collections.Counter(map(tuple, rows))
+
+    def __eq__(self, other):
+        return isinstance(other, Content) and self.rows == other.rows
+
+    def count(self):
+        return self.rows.total()
+
+    def difference(self, wanted):
+        """How this differs from what was wanted, in words."""
+        missing, extra = wanted.rows - self.rows, self.rows - wanted.rows
+        doubled = sum(1 for row, count in extra.items() if wanted.rows.get(row) and count)
+        here = {row[:2]: row for row in extra}
+        changed = [(row, here[row[:2]]) for row in missing if row[:2] in here]
+        columns = {name for one, two in changed for name, a, b in zip((*COLUMNS, "slice"), one, two) if a != b}
+        return (
+            f"{self.count()} rows instead of {wanted.count()}, {missing.total()} missing, {extra.total()} too many, "
+            f"{doubled} of them doubled, columns that differ: {', '.join(sorted(columns)) or 'none'}; "
+            f"missing {next(iter(missing), None)}, too many {next(iter(extra), None)}"
         )
+
+
+def say(content, wanted):
+    if ABSENT in (content, wanted):
+        words = ["absent" if it == ABSENT else f"{it.count()} rows" for it in (content, wanted)]
+        return f"{words[0]}, wanted {words[1]}"
     return content.difference(wanted)
 
 
@@ -77,59 +49,21 @@ def parquet_rows(table):
     return zip(*(table.column(name).to_pylist() for name in COLUMNS))
 
 
-def parquet_file(path):
-    import pyarrow.parquet as parquet
+def parquet(source):
+    """Of a file or its bytes."""
+    import pyarrow.parquet
 
-    if not os.path.exists(path):
+    if isinstance(source, str) and not os.path.exists(source):
         return ABSENT
-    return Content(parquet_rows(parquet.read_table(path)))
+    source = io.BytesIO(source) if isinstance(source, bytes) else source
+    return Content(parquet_rows(pyarrow.parquet.read_table(source)))
 
 
-def parquet_bytes(data):
-    import pyarrow.parquet as parquet
-
-    return Content(parquet_rows(parquet.read_table(io.BytesIO(data))))
-
-
-def postgres(connect, table):
-    with connect() as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s)", (table,))
-        if cursor.fetchone()[0] is None:
-            return ABSENT
-        cursor.execute(f"SELECT {', '.join(COLUMNS)} FROM {table}")
-        return Content(cursor)
-
-
-def mariadb(connect, table):
-    connection = connect()
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = %s",
-                (table,),
-            )
-            if cursor.fetchone()[0] == 0:
-                return ABSENT
-            cursor.execute(f"SELECT {', '.join(f'`{name}`' for name in COLUMNS)} FROM `{table}`")
-            return Content(cursor)
-    finally:
-        connection.close()
-
-
-def sqlite(path, table):
-    import datetime
-    import decimal
-
-    def typed(rows):
-        for row in rows:
-            at = row[4]
-            if isinstance(at, str):
-                at = datetime.datetime.fromisoformat(at.replace("T", " ").rstrip("Z"))
-            yield (*row[:3], decimal.Decimal(str(row[3])).quantize(decimal.Decimal("0.01")), at)
-
-    connection = sqlite3.connect(path, timeout=30)
-    try:
-        found = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
-        return Content(typed(connection.execute(f"SELECT {', '.join(COLUMNS)} FROM {table}"))) if found else ABSENT
-    finally:
-        connection.close()
+def typed(row):
+    """A row of a store that has neither decimals nor timestamps."""
+    amount, at = row[3:5]
+    if amount is not None:
+        amount = decimal.Decimal(str(amount)).quantize(CENT)
+    if isinstance(at, str):
+        at = datetime.datetime.fromisoformat(at.replace("T", " ").rstrip("Z"))
+    return (*row[:3], amount, at, *row[5:])

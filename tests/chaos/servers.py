@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -55,7 +56,44 @@ def kill_all(processes):
             time.sleep(0.005)
 
 
-class Postgres:
+class Server:
+    """What the judge says to a server: over one connection for each of its threads, made anew when it is gone."""
+
+    HERE = "127.0.0.1"
+
+    def connection(self):
+        if not hasattr(self, "own"):
+            self.own = threading.local()
+        if getattr(self.own, "connection", None) is None:
+            self.own.connection = self.connect()
+        return self.own.connection
+
+    def said(self, sql, speak):
+        for last in (False, True):
+            try:
+                cursor = self.connection().cursor()
+                try:
+                    return speak(cursor, sql)
+                finally:
+                    cursor.close()
+            except Exception as error:
+                if last or not self.is_gone(error):
+                    raise
+                self.own.connection = None
+
+    def run(self, *statements):
+        for sql in statements:
+            self.said(sql, lambda cursor, sql: cursor.execute(sql))
+
+    def rows(self, sql):
+        def speak(cursor, sql):
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+        return self.said(sql, speak)
+
+
+class Postgres(Server):
     """A cluster made by tests/servers/postgres/start, then started again and again on the same port."""
 
     BINARIES = "/usr/lib/postgresql/15/bin"
@@ -84,6 +122,19 @@ class Postgres:
             connect_timeout=10,
             application_name="judge",
         )
+
+    def is_gone(self, error):
+        import psycopg
+
+        return isinstance(error, psycopg.OperationalError)
+
+    def load(self, table, names, rows):
+        def speak(cursor, sql):
+            with cursor.copy(sql) as copy:
+                for row in rows:
+                    copy.write_row(row)
+
+        self.said(f"COPY {table} ({', '.join(names)}) FROM STDIN", speak)
 
     def pid(self):
         with open(f"{self.folder}/cluster/postmaster.pid", encoding="utf-8") as file:
@@ -123,7 +174,7 @@ class Postgres:
         subprocess.run([f"{ROOT}/tests/servers/postgres/stop", self.folder], check=False, stdin=subprocess.DEVNULL)
 
 
-class MariaDb:
+class MariaDb(Server):
     """A server made by tests/servers/mariadb/start, then started again on the same port."""
 
     def __init__(self, folder):
@@ -164,7 +215,18 @@ class MariaDb:
             database=self.database,
             autocommit=True,
             connect_timeout=10,
+            charset="utf8mb4",
         )
+
+    def is_gone(self, error):
+        import pymysql
+
+        return isinstance(error, (pymysql.err.InterfaceError, OSError)) or error.args[:1] in ((2003,), (2006,), (2013,))
+
+    def load(self, table, names, rows):
+        marks = ", ".join(["%s"] * len(names))
+        sql = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"
+        self.said(sql, lambda cursor, sql: cursor.executemany(sql, rows))
 
     def kill(self):
         kill_all([self.process])
@@ -192,6 +254,54 @@ class MariaDb:
         kill_all([self.process])
 
 
+class SqlServer(Server):
+    """The fixture of tests/tds. It keeps its rows in memory, so it is never killed."""
+
+    USER, PASSWORD, DATABASE = "sa", "Fixture-Password-1", "fixture"
+
+    def __init__(self, program):
+        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline().split()[1])
+
+    def connect(self):
+        import pymssql
+
+        return pymssql.connect(
+            self.HERE,
+            self.USER,
+            self.PASSWORD,
+            self.DATABASE,
+            port=str(self.port),
+            tds_version="7.4",
+            autocommit=True,
+            charset="UTF-8",
+            appname="judge",
+        )
+
+    def is_gone(self, error):
+        import pymssql
+
+        return isinstance(error, (pymssql.InterfaceError, pymssql.OperationalError)) and "DBPROCESS" in str(error)
+
+    @staticmethod
+    def literal(value):
+        if value is None:
+            return "NULL"
+        if isinstance(value, str):
+            return "N'" + value.replace("'", "''") + "'"
+        return f"'{value.isoformat()}'" if hasattr(value, "isoformat") else str(value)
+
+    def load(self, table, names, rows):
+        for first in range(0, len(rows), 500):
+            values = ", ".join(f"({', '.join(map(self.literal, row))})" for row in rows[first : first + 500])
+            # The driver would take a per cent sign for a place of a parameter.
+            self.run(f"INSERT INTO {table} ({', '.join(names)}) VALUES {values}")
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
 class Azurite:
     """Never killed: it keeps its metadata by autosave and would lose commits that it has acknowledged."""
 
@@ -209,10 +319,12 @@ class Azurite:
     def client(self):
         from azure.storage.blob import BlobServiceClient
 
-        credential = {"account_name": "devstoreaccount1", "account_key": self.key}
-        return BlobServiceClient(
-            f"http://127.0.0.1:{self.port}/devstoreaccount1", credential=credential, api_version="2025-11-05"
-        )
+        if not hasattr(self, "made"):
+            credential = {"account_name": "devstoreaccount1", "account_key": self.key}
+            self.made = BlobServiceClient(
+                f"http://127.0.0.1:{self.port}/devstoreaccount1", credential=credential, api_version="2025-11-05"
+            )
+        return self.made
 
     def stop(self):
         subprocess.run([f"{ROOT}/tests/servers/azurite/stop", self.folder], check=False, stdin=subprocess.DEVNULL)

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import servers
-import targets
+import files
 from proxy import Proxies
 from trials import Trial, Wrong
 
@@ -135,7 +135,7 @@ class Stack:
 
         dataset("source", "PostgreSqlV2Table", "pg", {"schema": "public", "table": "src_a"})
         sink = {"type": "ParquetSink"}
-        if isinstance(target, targets.LocalFile):
+        if isinstance(target, files.LocalFile):
             self.put("linked-service", "disk", {"type": "FileServer", "connectVia": via, "typeProperties": {"host": target.folder}})
             place = {"location": {"type": "FileServerLocation", "fileName": "target.parquet"}}
             dataset(target.name, "Parquet", "disk", place)
@@ -301,7 +301,7 @@ def run(world, count):
         for target in chosen:
             stack.documents(target)
             trial = Trial(world, "stack-plain", 0, target, world.seed)
-            world.attempt(trial, lambda trial=trial, target=target: (target.prepare(), settled(stack, trial, stack.run(target), {})))
+            world.attempt(trial, lambda trial: (trial.target.prepare(), settled(stack, trial, stack.run(trial.target), {})))
         plans = [("stack-kill", victim) for victim in ("host", "service")] * max(count // 4, 1)
         names = sorted(name for name in world.seen() if name.startswith(("host.", "service.", "state.")))
         plans += [("stack-point", (name, action)) for name in names for action in ("kill", "delay(1500)")]
@@ -314,10 +314,10 @@ def run(world, count):
                 break
             trial = Trial(world, kind, number, chosen[number % len(chosen)], world.seed)
             work = {
-                "stack-kill": lambda trial=trial, what=what: kill(stack, trial, what),
-                "stack-point": lambda trial=trial, what=what: point(stack, trial, *what),
-                "stack-lease": lambda trial=trial: lease(stack, trial),
-                "stack-channel": lambda trial=trial, what=what: channel(stack, trial, what),
+                "stack-kill": lambda trial, what=what: kill(stack, trial, what),
+                "stack-point": lambda trial, what=what: point(stack, trial, *what),
+                "stack-lease": lambda trial, what=what: lease(stack, trial),
+                "stack-channel": lambda trial, what=what: channel(stack, trial, what),
             }[kind]
             world.attempt(trial, work)
             world.disarm()

@@ -1,6 +1,7 @@
 """Makes one page of several result files of campaigns: summarize.py FILE... prints Markdown, without places of this
 machine."""
 
+import collections
 import json
 import sys
 
@@ -8,6 +9,11 @@ KINDS = {
     "kill": "random kill of the worker",
     "zombie": "zombie race",
     "late": "granted commit after the successor's",
+    "early": "granted commit while the successor plans",
+    "overtaken": "older attempt thawed before the successor's commit",
+    "cancel": "cancelled, or refused the commit",
+    "moving": "source changed while it is read",
+    "corrupt": "bit turned on the way to the sink",
     "replace": "reader every 20 ms",
     "foreign": "target changed by somebody else",
     "clock": "wall clock jumps",
@@ -46,6 +52,10 @@ def main():
     print(f"\n{len(sound)} trials, {sum(bool(result['wrong']) for result in sound)} wrong.")
     print(f"{met} of {len(kills)} kills met a living worker. {looks} looks of readers.")
     print(f"{len({point for point, _ in points})} failpoints, {len(points)} with their actions. {struck} network faults struck.")
+    sources = collections.Counter(result["source"] for result in sound if result.get("source"))
+    told = ", ".join(f"{name} {count}" for name, count in sources.most_common())
+    if told:
+        print(f"Sources: {told}.")
     for result in sound:
         if result["wrong"]:
             print(f"- {result['kind']}/{result['trial']}/{result['target']}: {result['wrong']['check']}")

@@ -34,6 +34,7 @@ class Worker:
         self.grant = grant
         self.said = []
         self.times = {}
+        self.begun = time.monotonic()
         self.changed = threading.Condition()
         self.log_path = world.path(f"worker-{run[:8]}-{epoch}.log")
         with open(self.log_path, "wb") as log:

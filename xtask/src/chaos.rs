@@ -7,16 +7,26 @@ use anyhow::{Context, Result};
 
 use crate::steps;
 
-/// A campaign of about five minutes, when no size is given.
+/// A campaign of about ten minutes, when no size is given.
 const DEFAULT: &[&str] = &[
     "--kills",
     "60",
     "--zombies",
     "40",
+    "--late",
+    "16",
+    "--overtaken",
+    "30",
+    "--cancels",
+    "30",
     "--replaces",
     "10",
     "--foreign",
-    "4",
+    "12",
+    "--moving",
+    "8",
+    "--corrupt",
+    "12",
     "--clocks",
     "4",
     "--durable",
@@ -37,7 +47,7 @@ const DEFAULT: &[&str] = &[
 
 /// `cargo xtask chaos [--seed N] [--kills N] ...`; the arguments are those of `tests/chaos/chaos.py`.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    let build = ["build", "--profile", "quick", "--locked", "-p", "dmg", "-p", "dmg-faultproxy"];
+    let build = ["build", "--profile", "quick", "--locked", "-p", "dmg", "-p", "dmg-faultproxy", "-p", "dmg-tds-fixture"];
     let mut build = steps::command(env!("CARGO"), &build);
     steps::run("executable with failpoints", build.args(["--features", "dmg/failpoints"]))?;
     let root = steps::root();
@@ -48,7 +58,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     // A build beside the campaign must not change what is being broken.
     let programs = root.join("target/chaos");
     fs::create_dir_all(&programs)?;
-    for name in ["dmg", "dmg-faultproxy"] {
+    for name in ["dmg", "dmg-faultproxy", "tds-fixture"] {
         let to = programs.join(name);
         if to.exists() {
             fs::remove_file(&to)?;
@@ -59,6 +69,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let mut chaos = steps::command(python.to_str().context("the repository's path is not UTF-8")?, &[]);
     chaos.arg("tests/chaos/chaos.py").arg("--servers").arg(&place);
     chaos.arg("--program").arg(programs.join("dmg")).arg("--proxy").arg(programs.join("dmg-faultproxy"));
+    chaos.arg("--tds").arg(programs.join("tds-fixture"));
     let sized = arguments.iter().any(|word| word.starts_with("--") && !["--seed", "--minutes"].contains(word));
     chaos.args(if sized { &[] } else { DEFAULT }).args(arguments);
     steps::run("chaos", &mut chaos)

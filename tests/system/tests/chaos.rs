@@ -1,5 +1,5 @@
-//! The slice of `cargo xtask chaos` that runs with every test run: random kills, zombies, failpoints, failing system
-//! calls, a bad network, killed servers, and two planted bugs in turn. Harness and judge are in `tests/chaos`.
+//! The slice of `cargo xtask chaos` that runs with every test run: random kills, zombies, strangers, failpoints, failing
+//! system calls, a bad network, killed servers, and two planted bugs in turn. Harness and judge are in `tests/chaos`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ fn campaign(sizes: &[&str]) {
         Path::new(&python).ancestors().nth(3).map(PathBuf::from).expect("an interpreter in a folder of its own");
     command.arg("--program").arg(path()).arg("--servers").arg(place);
     command.arg("--proxy").arg(path().with_file_name("dmg-faultproxy"));
+    command.arg("--tds").arg(path().with_file_name("tds-fixture"));
     let answer = Answer::of(&mut command);
     dmg_system_tests::report(&answer.output);
     if answer.code == 3 {
@@ -24,21 +25,18 @@ fn campaign(sizes: &[&str]) {
 }
 
 #[test]
-fn killed_or_frozen_workers_leave_old_or_new() {
-    campaign(&[
-        "--kills",
-        "28",
-        "--zombies",
-        "28",
-        "--replaces",
-        "6",
-        "--foreign",
-        "4",
-        "--clocks",
-        "3",
-        "--durable",
-        "2",
-    ]);
+fn killed_workers_leave_old_or_new() {
+    campaign(&["--kills", "40", "--cancels", "16", "--replaces", "6"]);
+}
+
+#[test]
+fn frozen_attempts_and_strangers_do_no_harm() {
+    campaign(&["--zombies", "24", "--overtaken", "20", "--late", "10", "--foreign", "10"]);
+}
+
+#[test]
+fn what_moves_underway_is_seen_or_held() {
+    campaign(&["--moving", "8", "--corrupt", "16", "--clocks", "3", "--durable", "2"]);
 }
 
 #[test]
