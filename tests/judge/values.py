@@ -7,8 +7,9 @@ drawn at random. `dmg copy --create-table` takes it to every other store; what t
 everything else must be equal when read by the other store's public driver. A loss that the plan did not announce, a
 copy that fails after its plan, or a value that differs ends the program with 1. Prints one line per pair.
 
-Stores: postgres, mariadb (each if its server is named in the environment), sqlite, parquet, csv. CSV knows no types, so
-a CSV file is judged on its way back into a table like the one it came from.
+Stores: postgres, mariadb, sqlserver (each if its server is named in the environment), sqlite, parquet, csv. CSV knows no
+types, so a CSV file is judged on its way back into a table like the one it came from. What arrives in SQL Server is read
+by two unrelated clients.
 """
 
 import argparse
@@ -26,6 +27,8 @@ import sys
 import tempfile
 import uuid
 from urllib.parse import urlparse
+
+import values_sql_server
 
 D = decimal.Decimal
 decimal.getcontext().prec = 100
@@ -111,7 +114,7 @@ FAMILIES = {
     "dany": lambda r: draw_decimal(r.randrange(1, 60), r.randrange(0, 30))(r),
     "bool": lambda r: r.random() < 0.5, "text": draw_text, "bytes": draw_bytes, "date": draw_date, "time": draw_time,
     "moment": draw_moment, "instant": draw_instant, "uuid": lambda r: uuid.UUID(bytes=r.randbytes(16), version=4),
-    "json": draw_json, "year": draw_int(1901, 2155), "enum": lambda r: r.choice(["red", "gr'een", "b,lue", "ü"]),
+    **values_sql_server.FAMILIES, "json": draw_json, "year": draw_int(1901, 2155), "enum": lambda r: r.choice(["red", "gr'een", "b,lue", "ü"]),
 }
 
 
@@ -121,6 +124,9 @@ def canonical(family, value):
         return None
     if isinstance(value, (bytearray, memoryview)):
         value = bytes(value)
+    own = values_sql_server.canonical(family, value)
+    if own is not None:
+        return own
     if family in ("text", "enum", "json"):
         return value.decode() if isinstance(value, bytes) else str(value)
     if family == "bytes":
@@ -146,9 +152,9 @@ def canonical(family, value):
         if isinstance(value, dt.timedelta):
             value = (dt.datetime(2000, 1, 1) + value).time()
         return (value if isinstance(value, dt.time) else dt.time.fromisoformat(str(value))).isoformat("microseconds")
-    if family in ("moment", "instant"):
+    if family in ("moment", "instant", "old", "small"):
         if not isinstance(value, dt.datetime):
-            value = dt.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+            value = dt.datetime.fromisoformat(re.sub(r" (?=[+-])", "", str(value).replace("Z", "+00:00")))
         if value.tzinfo is not None:
             value = value.astimezone(UTC).replace(tzinfo=None)
         return value.isoformat(" ", "microseconds")
@@ -317,7 +323,9 @@ class Parquet:
         pass
 
 
-STORES = {"postgres": Postgres, "mariadb": MariaDb, "sqlite": Sqlite, "parquet": Parquet}
+STORES = {"postgres": Postgres, "mariadb": MariaDb, "sqlserver": values_sql_server.SqlServer, "sqlite": Sqlite, "parquet": Parquet}
+# What has to be in the environment for a store to be there.
+SERVERS = {"postgres": "DMG_TEST_POSTGRES", "mariadb": "DMG_TEST_MARIADB", "sqlserver": "DMG_VALUES_SQLSERVER"}
 
 
 # --- the pairs ------------------------------------------------------------------------------------------------------
@@ -363,6 +371,12 @@ def compare(families, expected, found):
                 raise Failure(f"row {want[0]}, {family}: {one!r} became {two!r} ({b!r})")
 
 
+def read_again(sink, table, columns, expected):
+    """The same by a second client, where the store has one."""
+    if hasattr(sink, "read_again"):
+        compare(columns, expected, list(sink.read_again(table, columns)))
+
+
 def run_pair(program, name, source, sink, columns, rows_read, back=None):
     sink_table = f"from_{name}"
     wanted = lambda taken: [argument for c in ["id"] + [f"c_{c}" for c in taken] for argument in ("--column", c)]
@@ -372,6 +386,7 @@ def run_pair(program, name, source, sink, columns, rows_read, back=None):
         raise Failure(f"planned {', '.join(taken)}, and then: {text.strip()[-600:]}")
     expected = [[row[0]] + [row[1 + columns.index(c)] for c in taken] for row in rows_read]
     compare(taken, expected, sink.read(sink_table, taken))
+    read_again(sink, sink_table, taken, expected)
     sink.drop(sink_table)
     return taken, refused
 
@@ -388,6 +403,7 @@ def run_csv(program, source, columns, rows_read, folder):
     if code != 0:
         raise Failure(f"from text: {text.strip()[-600:]}")
     compare(columns, rows_read, source.read("back", columns))
+    read_again(source, "back", columns, rows_read)
     source.drop("back")
 
 
@@ -399,7 +415,7 @@ def main():
     parser.add_argument("--pairs")
     given = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="dmg-values-")
-    names = [name for name in STORES if name not in ("postgres", "mariadb") or f"DMG_TEST_{name.upper()}" in os.environ]
+    names = [name for name in STORES if name not in SERVERS or SERVERS[name] in os.environ]
     stores = {name: STORES[name](folder) for name in names}
     wanted = given.pairs.split(",") if given.pairs else [f"{a}:{b}" for a in names for b in [*names, "csv"]]
     bad = 0

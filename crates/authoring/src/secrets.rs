@@ -411,6 +411,7 @@ fn setting_name(connector: Option<&str>, name: &str) -> Option<&'static str> {
     match (connector, name) {
         (_, "password" | "pwd") => Some("password"),
         (Some("azblob"), "accountkey") => Some("accountKey"),
+        (Some("sqlserver"), "accesstoken") => Some("accessToken"),
         (Some("azblob"), "sastoken" | "sharedaccesssignature") => Some("sasToken"),
         _ => None,
     }

@@ -84,6 +84,7 @@ pub(crate) fn target(connector: Option<&str>, members: &Members) -> Map<String, 
             put("host", members.text(SQL_SERVER_HOST));
             put("port", members.text(&["port"]));
             put("database", members.text(SQL_SERVER_DATABASE));
+            put("redirectHosts", members.text(&["redirecthosts"]));
         }
         Some("sqlite") => put("path", members.text(SQLITE_PATH)),
         Some("file") => put("root", members.text(&["host"]).map(file_root)),
@@ -306,11 +307,16 @@ fn sql_server(name: &str, members: &Members, settings: &mut Map<String, Value>) 
             .remedy("Use a log-in of the server: Integrated Security=False with User ID and Password."));
     }
     let identity = ["serviceprincipalid", "tenant", "authentication"].iter().any(|m| members.text(&[m]).is_some());
-    if identity || kind.as_deref().is_some_and(|kind| !["sql", "basic"].contains(&kind.to_lowercase().as_str())) {
+    let token = kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("AccessToken"));
+    let known = |kind: &str| ["sql", "basic", "accesstoken"].contains(&kind.to_lowercase().as_str());
+    if identity || kind.as_deref().is_some_and(|kind| !known(kind)) {
         return Err(unsupported(format!(
-            "The linked service \"{name}\" logs in with an identity of the cloud, which is not supported yet."
+            "The linked service \"{name}\" logs in with an identity of the cloud, for which this gateway fetches no token."
         ))
-        .remedy("Use a log-in of the server: authenticationType SQL with user name and password."));
+        .remedy(
+            "Use a log-in of the server (authenticationType SQL with user name and password), or fetch the token yourself \
+             and give it as accessToken with authenticationType AccessToken.",
+        ));
     }
     if members.text(&["columnencryptionsetting"]).is_some_and(|value| value.eq_ignore_ascii_case("enabled")) {
         return Err(unsupported(format!("The linked service \"{name}\" asks for Always Encrypted.")));
@@ -325,6 +331,10 @@ fn sql_server(name: &str, members: &Members, settings: &mut Map<String, Value>) 
     let usual = if kind.is_some() { "mandatory" } else { "optional" };
     let encrypt = members.text(&["encrypt"]).map_or(usual.to_owned(), |value| value.to_lowercase());
     settings.insert("encrypt".to_owned(), json!(encrypt));
+    if token {
+        settings.insert("authenticationType".to_owned(), json!("AccessToken"));
+        return Ok(());
+    }
     // Documents of the original carry the user inside their own encrypted credential; they are kept as they are.
     if members.text(&["encryptedcredential"]).is_some() {
         return Ok(());

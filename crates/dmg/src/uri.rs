@@ -39,6 +39,8 @@ pub(crate) enum SecretName {
     None,
     /// A database password.
     Password,
+    /// An access token, where the URI says that one logs in.
+    Token,
     /// An account key, or a SAS token if it looks like one.
     KeyOrSas,
 }
@@ -122,12 +124,9 @@ fn database(side: &Side, store: &str, port: u16) -> Result<Parsed, Fault> {
         };
         settings.insert(setting.name.to_owned(), value);
     }
-    Ok(Parsed {
-        store: reference(store, settings),
-        object: table_or_query(side)?,
-        format: None,
-        secret: SecretName::Password,
-    })
+    let kind = settings.get("authenticationType").and_then(Value::as_str).unwrap_or_default();
+    let secret = if kind.eq_ignore_ascii_case("AccessToken") { SecretName::Token } else { SecretName::Password };
+    Ok(Parsed { store: reference(store, settings), object: table_or_query(side)?, format: None, secret })
 }
 
 fn sqlite(side: &Side, rest: &str) -> Result<Parsed, Fault> {

@@ -11,7 +11,7 @@ const BOUND: &[(&str, &[&str])] = &[
     ("file", &["root"]),
     ("postgres", &["host", "port", "database"]),
     ("sqlite", &["path"]),
-    ("sqlserver", &["host", "port", "database"]),
+    ("sqlserver", &["host", "port", "database", "redirectHosts"]),
 ];
 
 /// Members that say where a store is, for stores that no connector serves yet.
@@ -51,7 +51,7 @@ fn spelling(store: &str, name: &str, value: Option<&Value>) -> Option<String> {
         Some(other) => other.to_string(),
     };
     let text = match name {
-        "host" | "server" | "account" => text.to_lowercase(),
+        "host" | "server" | "account" | "redirectHosts" => text.to_lowercase(),
         "endpoint" => text.trim_end_matches('/').to_lowercase(),
         _ => text,
     };
@@ -96,5 +96,8 @@ mod tests {
             assert_ne!(one, of("postgres", other));
         }
         assert_ne!(one, of("sqlite", json!({"path": "x"})));
+        let plain = of("sqlserver", json!({"host": "db01", "database": "sales"}));
+        assert!(!plain.contains_key("redirectHosts"), "what was sealed before it was known still opens");
+        assert_ne!(plain, of("sqlserver", json!({"host": "db01", "database": "sales", "redirectHosts": "db02"})));
     }
 }

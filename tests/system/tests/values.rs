@@ -1,8 +1,10 @@
 //! Generated values of every type through every ordered pair of stores, judged by the stores' own public drivers in
-//! `judge/values.py`. DMG_VALUES_ROWS makes it a campaign; DMG_SEED draws other values.
+//! `judge/values.py`. SQL Server is the TDS fixture, read by two unrelated clients. DMG_VALUES_ROWS makes it a campaign;
+//! DMG_SEED draws other values.
 
 use dmg_system_tests::program::{judge, path};
 use dmg_system_tests::{need, skipped};
+use dmg_tds_fixture::{Fixture, Options};
 
 #[test]
 fn every_value_arrives_equal_or_is_refused_by_the_plan() {
@@ -18,8 +20,11 @@ fn every_value_arrives_equal_or_is_refused_by_the_plan() {
     let program = path();
     let mut judge = need!(judge("judge/values.py", [program.as_os_str()]));
     judge.args(["--rows", &rows, "--seed", &seed]);
+    let fixture = Fixture::start(Options::default()).expect("the TDS fixture starts");
+    judge.env("DMG_VALUES_SQLSERVER", fixture.port.to_string());
     let output = judge.output().expect("the judge starts");
     let said = String::from_utf8_lossy(&output.stdout);
     eprintln!("{said}");
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fixture.panics(), 0, "mistakes of the fixture's own");
 }

@@ -62,6 +62,7 @@ fn messages(line: &Line, session: &mut Session) -> Result<(), WireError> {
         };
         let mut out = Out::new(line);
         if kind == 0x06 {
+            session.server.note("attention");
             out.done(ATTENTION, 0, 0);
             out.finish()?;
             continue;
@@ -88,6 +89,7 @@ fn messages(line: &Line, session: &mut Session) -> Result<(), WireError> {
                 out.finish()?;
             }
             Err(Failure::Attention | Failure::Wire(WireError::Attention)) => {
+                session.server.note("attention");
                 if session.transactions == 0 || session.abort_on_error {
                     session.abandon();
                 }

@@ -63,6 +63,8 @@ pub struct Options {
     pub packet_bytes_max: u16,
     /// Faults from the start.
     pub faults: Vec<Armed>,
+    /// The `EngineEdition` it says it is: 3 a server of one's own, 5 Azure SQL Database, 6 Synapse.
+    pub engine_edition: i64,
     /// Port; 0 takes a free one.
     pub port: u16,
 }
@@ -78,6 +80,7 @@ impl Default for Options {
             strict_only: false,
             packet_bytes_max: 32_767,
             faults: Vec::new(),
+            engine_edition: 3,
             port: 0,
         }
     }

@@ -246,6 +246,7 @@ fn answer_login(
     };
     let user = if token.is_some() { "entra".to_owned() } else { login.user.clone() };
     if !right {
+        server.note(&format!("login refused {user}"));
         return refuse(out, SqlError::new(18_456, format!("Login failed for user '{user}'.")));
     }
     let database = if login.database.is_empty() { "master" } else { &login.database };

@@ -8,6 +8,9 @@ use super::driver::{Driver, Row};
 use super::errors::{self, ServerError};
 use super::types::{Form, Native, reading, reading_as, selected};
 
+/// `EngineEdition` of Synapse: a dedicated pool, and the one without servers.
+pub(super) const SYNAPSE: &[&str] = &["6", "11"];
+
 /// A name as SQL Server reads it back unchanged.
 pub(super) fn quoted(name: &str) -> String {
     format!("[{}]", name.replace(']', "]]"))

@@ -216,9 +216,7 @@ async fn transaction(sink: &SqlServerSink, session: &mut dyn Driver, content: &M
     let rows = publish::publish(sink, session).await?;
     dmg_ambient::failpoint!("sql_server.commit.published", dmg_connector::cut());
     if sink.request.mode == WriteMode::Procedure && transaction_id(session).await? != own {
-        let message = "The procedure ended the transaction it must be part of.";
-        let remedy = "Take COMMIT and ROLLBACK out of the procedure; RAISERROR or THROW undoes everything.";
-        return Err(Fault::new("UserErrorSettings", message).remedy(remedy).into());
+        return Err(ended_by_procedure().into());
     }
     if rows != content.rows {
         let message = format!("{} took {rows} rows where {} were staged.", sink.target.label(), content.rows);
@@ -284,6 +282,12 @@ async fn write_mark(sink: &SqlServerSink, session: &mut dyn Driver, content: &Ma
     session.query(&sql, &parameters).await.map(drop)
 }
 
+fn ended_by_procedure() -> Fault {
+    let message = "The procedure ended the transaction it must be part of.";
+    let remedy = "Take COMMIT and ROLLBACK out of the procedure; RAISERROR or THROW undoes everything.";
+    Fault::new("UserErrorSettings", message).remedy(remedy)
+}
+
 /// Says in the copy's words what a failed commit means.
 fn explained(sink: &SqlServerSink, error: Error) -> Error {
     let number = error.fault.context.get("errorNumber").map(String::as_str);
@@ -300,6 +304,10 @@ fn explained(sink: &SqlServerSink, error: Error) -> Error {
         (_, Some("2714" | "15335")) => {
             let message = format!("Table {} was created by somebody else meanwhile.", sink.target.label());
             Fault::new("StoreErrorCommitRefused", message)
+        }
+        // The server says it before we can ask: the count of transactions differs after the call, or there is none.
+        (_, Some("266" | "3902" | "3903" | "3609")) if sink.request.mode == WriteMode::Procedure => {
+            ended_by_procedure()
         }
         (_, Some("1222")) => {
             let message = format!("Another writer holds {}, and did not let go in time.", sink.target.label());

@@ -18,6 +18,7 @@ pub(super) struct ServerError {
 /// Error number and the fault code it becomes.
 const CODES: &[(u32, &str)] = &[
     (102, "UserErrorSettings"),
+    (103, "UserErrorName"),
     (105, "UserErrorSettings"),
     (109, "UserErrorSettings"),
     (137, "UserErrorSettings"),
@@ -52,6 +53,7 @@ const CODES: &[(u32, &str)] = &[
     (2601, "UserErrorValue"),
     (2627, "UserErrorValue"),
     (2628, "UserErrorValue"),
+    (2705, "UserErrorName"),
     (2714, "UserErrorTargetExists"),
     (2760, "UserErrorContainerMissing"),
     (2812, "UserErrorProcedureMissing"),
@@ -197,6 +199,16 @@ fn named(message: &str, behind: &[&str]) -> Option<String> {
 pub(super) fn error(place: &str, error: &ServerError) -> Error {
     let cause = format!("error {}, state {}, class {}, line {}", error.number, error.state, error.class, error.line);
     Error::caused(fault(place, error), cause)
+}
+
+/// The server sends the log-in on to a host that nobody named.
+pub(super) fn sent_on(place: &str, host: &str, port: u16) -> Fault {
+    // The name comes from outside: it is shown, so it is kept short and of one line.
+    let host: String = host.chars().filter(|c| !c.is_control()).take(255).collect();
+    let message =
+        format!("{place} sends its clients on to {host}:{port}, a host that the credential is not meant for.");
+    let remedy = format!("If that host is meant, name it: redirectHosts={host}. Nothing was sent to it.");
+    Fault::new("UserErrorCredentialBound", message).remedy(remedy).with("host", host)
 }
 
 /// The connection broke.

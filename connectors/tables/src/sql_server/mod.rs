@@ -2,6 +2,7 @@
 //! the server speaks only its own protocol, for which a driver is used behind one trait (`driver.rs`), and that it
 //! would round, cut or pad values in silence: every value is checked before it goes. It does not follow changes.
 
+mod admit;
 mod call;
 mod catalog;
 mod cell;
@@ -16,6 +17,7 @@ mod moment;
 mod pool;
 mod publish;
 mod read;
+mod route;
 mod settings;
 mod tds;
 mod types;

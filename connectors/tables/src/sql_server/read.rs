@@ -24,9 +24,6 @@ const PARTS_MAX: u64 = 10_000;
 const SPLIT_ROWS_MIN: u64 = 10_000;
 /// How long writers may keep us from the moment in which all snapshots begin.
 const STANDSTILL_MILLISECONDS: u32 = 5_000;
-/// `EngineEdition` of Synapse.
-const SYNAPSE: &str = "6";
-
 /// What a part reads: rows whose key is at least `from` and below `to`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct PartSpec {
@@ -233,7 +230,7 @@ async fn database(session: &mut dyn Driver) -> Result<Database> {
     let row = session.batch(sql).await?.into_iter().next().unwrap_or_default();
     let mut next = texts(row);
     let (snapshots, versioned) = (next() == "1", next() == "1");
-    Ok(Database { snapshots, versioned, synapse: next() == SYNAPSE })
+    Ok(Database { snapshots, versioned, synapse: catalog::SYNAPSE.contains(&next().as_str()) })
 }
 
 /// How to read: as the author says, else on a snapshot if there can be one. `None`: without a transaction.

@@ -8,6 +8,7 @@ use dmg_protocol::catalog::{SettingDescriptor, SettingKind};
 use dmg_protocol::{Fault, Secret, Secrets};
 use serde_json::{Map, Value};
 
+use super::route;
 use crate::settings::Settings;
 
 /// How a session is encrypted; the words are those of connection strings.
@@ -61,6 +62,8 @@ pub(super) struct Server {
     pub(super) encrypt: Encrypt,
     pub(super) trust_certificate: bool,
     pub(super) certificate_name: Option<String>,
+    /// Other hosts that the server may send a log-in on to.
+    pub(super) redirect_hosts: Vec<String>,
     pub(super) isolation: Option<Isolation>,
     pub(super) read_only: bool,
     pub(super) packet_bytes: Option<u32>,
@@ -73,14 +76,19 @@ impl Server {
     pub(super) fn new(settings: &Map<String, Value>, secrets: &Secrets, session: Session) -> Result<Arc<Self>> {
         let settings = Settings::check(&super::DESCRIPTOR, settings)?;
         let (host, port) = address(&settings)?;
+        let (login, encrypt) = (login(&settings, secrets)?, encrypt(&settings)?);
+        if matches!(login, Login::Token(_)) && encrypt == Encrypt::Optional {
+            return Err(settings.refuse("encrypt", "must be mandatory or strict where an access token logs in"));
+        }
         Ok(Arc::new(Server {
             host,
             port,
             database: settings.required("database")?.to_owned(),
-            login: login(&settings, secrets)?,
-            encrypt: encrypt(&settings)?,
+            login,
+            encrypt,
             trust_certificate: truth(&settings, "trustServerCertificate")?.unwrap_or(false),
             certificate_name: settings.text("hostNameInCertificate")?.map(str::to_owned),
+            redirect_hosts: settings.text("redirectHosts")?.map(route::named).unwrap_or_default(),
             isolation: isolation(&settings)?,
             read_only: read_only(&settings)?,
             packet_bytes: settings.integer("packetSize", 512..=32_767)?.map(|bytes| bytes as u32),
@@ -141,6 +149,13 @@ fn login(settings: &Settings<'_>, secrets: &Secrets) -> Result<Login> {
         "windows" | "integrated" => {
             let message = "Windows log-in to SQL Server is not supported by this gateway.";
             let remedy = "Use a log-in of the server (authenticationType SQL) or an access token of Entra.";
+            return Err(Fault::new("UserErrorNotSupported", message).remedy(remedy).into());
+        }
+        "serviceprincipal" | "systemassignedmanagedidentity" | "userassignedmanagedidentity" | "managedidentity" => {
+            let message =
+                "This gateway does not fetch tokens from Entra, which a log-in by an identity of the cloud needs.";
+            let remedy =
+                "Fetch a token for https://database.windows.net/ and log in with authenticationType AccessToken.";
             return Err(Fault::new("UserErrorNotSupported", message).remedy(remedy).into());
         }
         _ => return Err(settings.refuse("authenticationType", "must be SQL, Windows or AccessToken")),
@@ -235,6 +250,14 @@ pub(super) const SETTINGS: &[SettingDescriptor] = &[
     text("encrypt", &[], "mandatory (default), optional or strict."),
     text("trustServerCertificate", &[], "true to take any certificate; false if absent."),
     text("hostNameInCertificate", &[], "Name the server's certificate must have, where it is not the host's."),
+    SettingDescriptor {
+        name: "redirectHosts",
+        aliases: &[],
+        kind: SettingKind::Text,
+        required: false,
+        bound: true,
+        help: "Other hosts the server may send the log-in on to: names, or *.domain; none if absent.",
+    },
     text(
         "isolationLevel",
         &["isolation level"],
@@ -260,9 +283,29 @@ mod tests {
     use super::*;
 
     fn server(value: Value) -> Result<Arc<Server>> {
+        with_secrets(value, &Secrets::none())
+    }
+
+    fn with_secrets(value: Value, secrets: &Secrets) -> Result<Arc<Server>> {
         let mut settings = json!({"database": "sales", "user": "etl"}).as_object().expect("an object").clone();
         settings.extend(value.as_object().expect("an object").clone());
-        Server::new(&settings, &Secrets::none(), Session::new(Ambient::test(1), "dmg/test"))
+        Server::new(&settings, secrets, Session::new(Ambient::test(1), "dmg/test"))
+    }
+
+    #[test]
+    fn a_token_goes_only_over_what_is_encrypted() {
+        let secret = |name: &str| [(name.to_owned(), Secret::from("t"))].into_iter().collect::<Secrets>();
+        let by_token = |encrypt: &str| json!({"host": "db01", "authenticationType": "AccessToken", "encrypt": encrypt});
+        for (encrypt, given, expected) in [
+            ("mandatory", "accessToken", None),
+            ("strict", "accessToken", None),
+            ("optional", "accessToken", Some("encrypt")),
+            ("mandatory", "password", Some("accessToken")),
+        ] {
+            let fault = with_secrets(by_token(encrypt), &secret(given)).err().map(|error| error.fault);
+            let named = fault.as_ref().and_then(|fault| fault.context.get("setting")).map(String::as_str);
+            assert_eq!(named, expected, "{encrypt} with {given}");
+        }
     }
 
     #[test]
@@ -288,6 +331,9 @@ mod tests {
     fn what_is_refused_says_why() {
         for (settings, expected) in [
             (json!({"host": "db01", "authenticationType": "Windows"}), "UserErrorNotSupported"),
+            (json!({"host": "db01", "authenticationType": "ServicePrincipal"}), "UserErrorNotSupported"),
+            (json!({"host": "db01", "authenticationType": "SystemAssignedManagedIdentity"}), "UserErrorNotSupported"),
+            (json!({"host": "db01", "authenticationType": "Kerberos"}), "UserErrorSettings"),
             (json!({"host": "db01", "encrypt": "maybe"}), "UserErrorSettings"),
             (json!({"host": "db01", "isolationLevel": "Chaos"}), "UserErrorSettings"),
             (json!({"host": "db01", "user": ""}), "UserErrorSettings"),

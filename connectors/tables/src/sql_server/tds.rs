@@ -25,6 +25,7 @@ use super::decode::Decoder;
 use super::driver::{Argument, Driver, Load, Reading, Row as TextRow, Typed};
 use super::encode::{Encoder, Fit, Taker};
 use super::errors::{self, ServerError};
+use super::route;
 use super::settings::{Encrypt, Login, Server};
 use super::variant;
 
@@ -59,7 +60,13 @@ impl Tds {
                     let ambient = server.session.ambient.clone();
                     return Ok(Tds { client, place, ambient, settled: true });
                 }
-                Err(tiberius::error::Error::Routing { host: to, port: at }) => (host, port) = (to, at),
+                Err(tiberius::error::Error::Routing { host: to, port: at }) => {
+                    let checked = !server.trust_certificate && server.encrypt != Encrypt::Optional;
+                    if !route::may_follow(&server.host, &to, &server.redirect_hosts, checked) {
+                        return Err(errors::sent_on(&place, &to, at).into());
+                    }
+                    (host, port) = (to, at);
+                }
                 Err(error) => return Err(refused(&place, error)),
             }
         }

@@ -12,6 +12,7 @@ use dmg_connector::{
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, CommitShape, Fault, WriteMode};
 
+use super::admit;
 use super::catalog::{self, Readable, quoted};
 use super::commit;
 use super::connect::connect;
@@ -77,6 +78,8 @@ pub(super) struct SqlServerSink {
     pub(super) target: Target,
     found: Vec<Readable>,
     primary_key: Vec<String>,
+    /// Triggers of the target.
+    triggers: Vec<String>,
     pub(super) staged: Vec<Staged>,
     /// For everything but rows. Gone when it broke; opened again when needed.
     control: tokio::sync::Mutex<Control>,
@@ -114,7 +117,9 @@ impl SqlServerSink {
         };
         let mut control = Control::default();
         let session = control.session(&server).await?.as_mut();
+        admit::refuse_synapse(session).await?;
         commit::end_lower_epochs(session, &request.attempt).await;
+        let mut triggers = Vec::new();
         let (target, found, primary_key) = if request.mode == WriteMode::Procedure {
             let found = publish::table_type(session, &request).await?;
             let schema = match schema {
@@ -127,6 +132,7 @@ impl SqlServerSink {
                 Some(relation) if relation.kind == "U" => {
                     let found = catalog::table_columns(session, &relation).await?;
                     let key = catalog::primary_key(session, &relation).await?;
+                    triggers = admit::triggers(session, &relation).await?;
                     (Target { schema: relation.schema, table: relation.name, exists: true }, found, key)
                 }
                 Some(relation) => {
@@ -135,6 +141,7 @@ impl SqlServerSink {
                     return Err(Fault::new("UserErrorSettings", message).remedy(remedy).into());
                 }
                 None if request.create_table => {
+                    admit::check_name("table name", table)?;
                     let schema = match schema {
                         Some(schema) => schema.clone(),
                         None => default_schema(session).await?,
@@ -153,6 +160,7 @@ impl SqlServerSink {
             target,
             found,
             primary_key,
+            triggers,
             staged: Vec::new(),
             control: tokio::sync::Mutex::new(control),
             idle: Arc::default(),
@@ -296,7 +304,9 @@ impl Sink for SqlServerSink {
             let readable = self.found.iter().find(|readable| readable.column.name == plan.sink);
             match readable {
                 Some(_) => drop(catalog::as_planned(&self.found, std::slice::from_ref(plan))?),
-                None if !self.target.exists || self.request.add_columns => {}
+                None if !self.target.exists || self.request.add_columns => {
+                    admit::check_name("column name", &plan.sink)?;
+                }
                 None => drop(catalog::as_planned(&self.found, std::slice::from_ref(plan))?),
             }
             all.push(self.stage(plan, readable));
@@ -310,6 +320,10 @@ impl Sink for SqlServerSink {
             if self.created_key().is_none() && columns.iter().any(|column| column.key) {
                 notices.push("Its key columns are of types that cannot be a key: it gets none.".to_owned());
             }
+        }
+        if !self.triggers.is_empty() {
+            let (table, names) = (self.target.label(), self.triggers.join(", "));
+            notices.push(format!("Triggers of {table} run inside the commit, once for all rows: {names}."));
         }
         let shape = match self.request.mode {
             WriteMode::Procedure => CommitShape::Procedure,

@@ -28,12 +28,13 @@ pub(crate) struct SqlServer {
 impl SqlServer {
     /// A fresh server with an empty database that allows snapshots.
     pub(crate) async fn new() -> Self {
-        let options = Options {
-            login: USER.into(),
-            password: PASSWORD.into(),
-            databases: vec![DATABASE.into()],
-            ..Options::default()
-        };
+        Self::with(Options::default()).await
+    }
+
+    /// The same, and otherwise as the options say.
+    pub(crate) async fn with(options: Options) -> Self {
+        let options =
+            Options { login: USER.into(), password: PASSWORD.into(), databases: vec![DATABASE.into()], ..options };
         let fixture = Fixture::start(options).expect("the fixture starts");
         let sql = session(fixture.port).await;
         SqlServer { fixture, sql: tokio::sync::Mutex::new(sql) }
@@ -64,6 +65,11 @@ impl SqlServer {
     pub(crate) async fn sink(&self, request: SinkRequest) -> Result<Box<dyn Sink>> {
         let application = request.attempt.session_name();
         self.open(self.settings(), &application).await?.sink(request).await
+    }
+
+    /// How often a request held this text.
+    pub(crate) fn asked(&self, text: &str) -> usize {
+        self.fixture.requests().iter().filter(|request| request.contains(text)).count()
     }
 
     /// Runs a script.

@@ -281,6 +281,35 @@ fn write_modes() {
 }
 
 #[test]
+fn a_procedure_of_sql_server_is_a_source() {
+    use Dialect::V2;
+    let members = json!({"server": "s", "database": "d", "authenticationType": "SQL", "userName": "u", "encryptedCredential": "ENV"});
+    let documents = v2_documents().service(V2, "Sql", "AzureSqlDatabase", members).dataset(
+        V2,
+        "SqlT",
+        "Sql",
+        json!({"type": "AzureSqlTable", "typeProperties": {"schema": "dbo", "table": "t"}}),
+    );
+    let job = |source: Value| {
+        let reference = |name: &str| json!([{"referenceName": name, "type": "DatasetReference"}]);
+        let activity = json!({"name": "A", "type": "Copy", "inputs": reference("SqlT"), "outputs": reference("Pq"),
+            "typeProperties": {"source": source, "sink": {"type": "ParquetSink"}}});
+        let mut bound = bound(V2, &documents, json!({"activities": [activity]}), json!({})).expect("binds");
+        bound.remove(0).work
+    };
+    let called = job(
+        json!({"type": "AzureSqlSource", "sqlReaderStoredProcedureName": "[dbo].[odd ]] name; DROP TABLE t]",
+        "storedProcedureParameters": {"from": {"value": "it's", "type": "String"}, "n; x": {"value": 7, "type": "Int32"}, "to": null}}),
+    );
+    let Ok(Job::Copy(called)) = called else { panic!("binds") };
+    let text = "EXEC [dbo].[odd ]] name; DROP TABLE t] @from = N'it''s', @nx = N'7', @to = NULL";
+    assert_eq!(called.source.object, StoreObject::Query { text: text.to_owned() });
+    let both =
+        job(json!({"type": "AzureSqlSource", "sqlReaderStoredProcedureName": "p", "sqlReaderQuery": "SELECT 1"}));
+    assert_eq!(both.expect_err("one of them").code, "UserErrorDocument");
+}
+
+#[test]
 fn slices_differ_by_activity_and_parameters() {
     let reference = |name: &str| json!([{"referenceName": name, "type": "DatasetReference"}]);
     let value = |activity: &str, day: &str| {

@@ -179,6 +179,19 @@ fn a_secret_does_not_follow_a_parameter() {
 }
 
 #[test]
+fn a_token_given_with_the_linked_service_logs_in() {
+    check(
+        Dialect::V2,
+        "AzureSqlDatabase",
+        json!({"server": "s.database.windows.net", "database": "d", "authenticationType": "AccessToken",
+            "accessToken": {"type": "SecureString", "value": "**********"}, "redirectHosts": "*.corp.lan"}),
+        "sqlserver",
+        json!({"host": "s.database.windows.net", "database": "d", "authenticationType": "AccessToken",
+            "redirectHosts": "*.corp.lan", "encrypt": "mandatory"}),
+    );
+}
+
+#[test]
 fn refusals_read_well() {
     let texts: Vec<String> = [
         (Dialect::V1, "OnPremisesSqlServer", json!({"connectionString": "Data Source=s", "gatewayName": "g"})),

@@ -270,6 +270,7 @@ pub(crate) fn secrets(parsed: &Parsed, file: Option<&PathBuf>, uri: &str) -> Res
     let name = match parsed.secret {
         SecretName::KeyOrSas if text.expose().contains("sig=") => "sasToken",
         SecretName::KeyOrSas => "accountKey",
+        SecretName::Token => "accessToken",
         _ => "password",
     };
     Ok([(name.to_owned(), text)].into_iter().collect())

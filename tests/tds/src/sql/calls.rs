@@ -414,7 +414,7 @@ impl Emit<'_> {
             "USER_ID" | "DATABASE_PRINCIPAL_ID" => (Value::Integer(1), Type::Int),
             "HOST_NAME" => (Value::text(&session.host), SYSNAME),
             "APP_NAME" | "PROGRAM_NAME" => (Value::text(&session.program), SYSNAME),
-            "SERVERPROPERTY" => server_property(&text(0)),
+            "SERVERPROPERTY" => server_property(&text(0), session.server.options.engine_edition),
             "DATABASEPROPERTYEX" => match text(1).to_ascii_lowercase().as_str() {
                 "collation" => (Value::text(Collation::default().name()), SYSNAME),
                 "updateability" => (Value::text("READ_WRITE"), SYSNAME),
@@ -482,14 +482,14 @@ fn wide_of(ty: &Type) -> Type {
     }
 }
 
-fn server_property(name: &str) -> (Value, Type) {
+fn server_property(name: &str, edition: i64) -> (Value, Type) {
     let text = |text: &str| (Value::text(text), SYSNAME);
     match name.to_ascii_lowercase().as_str() {
         "productversion" => text("16.0.1000.6"),
         "productmajorversion" => text("16"),
         "productlevel" => text("RTM"),
         "edition" => text("Developer Edition (64-bit)"),
-        "engineedition" => (Value::Integer(3), Type::Int),
+        "engineedition" => (Value::Integer(edition), Type::Int),
         "servername" | "machinename" => text("fixture"),
         "instancename" => (Value::Null, SYSNAME),
         "collation" => text(Collation::default().name()),
