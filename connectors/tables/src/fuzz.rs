@@ -19,3 +19,13 @@ pub fn mysql_rows(data: &[u8]) {
 pub fn mysql_rows_seeds() -> Vec<Vec<u8>> {
     crate::mysql::fuzz::seeds()
 }
+
+/// Answers of SQL Server to a query, through the driver.
+pub fn sql_server_answer(data: &[u8]) {
+    crate::sql_server::fuzz::answer(data);
+}
+
+/// Where to start.
+pub fn sql_server_answer_seeds() -> Vec<Vec<u8>> {
+    crate::sql_server::fuzz::seeds()
+}

@@ -45,6 +45,31 @@ pub const TARGETS: &[Target] = &[
         sources: &["connectors/tables/src/mysql/decode.rs", "connectors/tables/src/mysql/parse.rs"],
     },
     Target {
+        name: "sql_server_answer",
+        run: dmg_tables::fuzz::sql_server_answer,
+        seeds: dmg_tables::fuzz::sql_server_answer_seeds,
+        bytes_max: 4096,
+        sources: &[
+            "connectors/tables/src/sql_server/decode.rs",
+            "connectors/tables/src/sql_server/moment.rs",
+            "connectors/tables/src/sql_server/variant.rs",
+        ],
+    },
+    Target {
+        name: "tds_fixture",
+        run: dmg_tds_fixture::fuzz::message,
+        seeds: dmg_tds_fixture::fuzz::seeds,
+        bytes_max: 4096,
+        sources: &[
+            "tests/tds/src/read.rs",
+            "tests/tds/src/wire_value.rs",
+            "tests/tds/src/sql/lex.rs",
+            "tests/tds/src/sql/parse.rs",
+            "tests/tds/src/sql/parse_ddl.rs",
+            "tests/tds/src/sql/parse_expr.rs",
+        ],
+    },
+    Target {
         name: "text",
         run: files::text,
         seeds: files::text_seeds,

@@ -108,7 +108,7 @@ impl Session {
     }
 }
 
-fn read_columns(from: &mut Reader) -> Result<Vec<(WireType, String)>, WireError> {
+pub(crate) fn read_columns(from: &mut Reader) -> Result<Vec<(WireType, String)>, WireError> {
     if from.u8()? != 0x81 {
         return Err(WireError::Invalid("bulk rows without their columns".into()));
     }
@@ -127,7 +127,7 @@ fn read_columns(from: &mut Reader) -> Result<Vec<(WireType, String)>, WireError>
 }
 
 /// The next rows, and whether they were the last.
-fn gather(from: &mut Reader, wires: &[(WireType, String)]) -> Result<(Vec<Vec<Value>>, bool), WireError> {
+pub(crate) fn gather(from: &mut Reader, wires: &[(WireType, String)]) -> Result<(Vec<Vec<Value>>, bool), WireError> {
     let mut rows = Vec::new();
     let mut bytes = 0;
     while from.has_more()? {

@@ -5,6 +5,7 @@ mod bulk;
 mod connection;
 mod errors;
 mod fault;
+pub mod fuzz;
 mod login;
 mod out;
 mod procedures;

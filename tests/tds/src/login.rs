@@ -20,7 +20,7 @@ const OLDEST: u32 = 0x730B_0003;
 
 /// What a client says of itself.
 #[derive(Debug, Default)]
-struct Login {
+pub(crate) struct Login {
     version: u32,
     packet_size: u32,
     host: String,
@@ -91,7 +91,7 @@ fn negotiate(server: Encryption, asked: u8) -> u8 {
     }
 }
 
-fn read_options(content: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, WireError> {
+pub(crate) fn read_options(content: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, WireError> {
     let mut options = Vec::new();
     let mut at = 0;
     loop {
@@ -127,7 +127,7 @@ fn prelogin_answer(encryption: u8, entra: bool) -> Vec<u8> {
     head
 }
 
-fn read_login(message: Vec<u8>) -> Result<Login, WireError> {
+pub(crate) fn read_login(message: Vec<u8>) -> Result<Login, WireError> {
     let text = |at: usize| -> Result<Vec<u8>, WireError> {
         let entry = message.get(at..at + 4).ok_or(WireError::Short)?;
         let offset = usize::from(u16::from_le_bytes([entry[0], entry[1]]));

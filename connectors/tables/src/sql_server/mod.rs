@@ -12,6 +12,8 @@ mod decode;
 mod driver;
 mod encode;
 mod errors;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod hold;
 mod moment;
 mod pool;

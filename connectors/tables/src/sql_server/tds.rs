@@ -190,7 +190,7 @@ fn decimal_text(value: i128, scale: u8) -> String {
 
 /// The driver's value as ours.
 #[inline]
-fn cell<'a>(data: &'a ColumnData<'_>) -> Cell<'a> {
+pub(super) fn cell<'a>(data: &'a ColumnData<'_>) -> Cell<'a> {
     let found = match data {
         ColumnData::U8(value) => value.map(Cell::U8),
         ColumnData::I16(value) => value.map(Cell::I16),
