@@ -11,6 +11,7 @@ D = decimal.Decimal
 LOGIN, PASSWORD = "sa", "Fixture-Password-1"
 # Rows that the second reader fetches at once.
 FETCHED = 5000
+WIDE = "abc XYZ 012,;'\"\\\täöü€日本żółw\u00a0"
 LATIN = "abcdefghij ABC 0123456789,;'\"\\\täöüßéñ€"
 
 
@@ -25,8 +26,20 @@ def draw_latin(r):
     return "".join(r.choice(LATIN) for _ in range(r.randrange(0, 40)))
 
 
-def draw_fixed(r):
-    return "".join(r.choice(LATIN) for _ in range(r.randrange(0, 9))).ljust(8)
+def draw_wide(r):
+    return "".join(r.choice(WIDE) for _ in range(r.randrange(0, 60)))
+
+
+def draw_fixed(letters):
+    return lambda r: "".join(r.choice(letters) for _ in range(r.randrange(0, 9))).ljust(8)
+
+
+def draw_bytes(low, high):
+    return lambda r: r.randbytes(r.randint(low, high))
+
+
+def draw_seconds(r):
+    return dt.datetime(1000, 1, 1) + dt.timedelta(days=r.randrange(3_287_182), seconds=r.randrange(86_400))
 
 
 def draw_old(r):
@@ -50,6 +63,12 @@ def draw_ticks(r):
     return f"{day.isoformat()} {clock(r)}"
 
 
+def draw_whole(r):
+    """Finer than microseconds in the type, but not in its values; in the years that nanoseconds can count."""
+    day = dt.date(1700, 1, 1) + dt.timedelta(days=r.randrange(204_000))
+    return f"{day.isoformat()} {clock(r)[:-1]}0"
+
+
 def draw_offset(r):
     minutes = r.choice([0, 840, -840, 330, -210]) if r.random() < 0.3 else r.randint(-840, 840)
     day = dt.date(1, 1, 3) + dt.timedelta(days=r.randrange(3_652_050))
@@ -57,25 +76,37 @@ def draw_offset(r):
     return f"{day.isoformat()} {clock(r)} {sign}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
 
 
+def draw_offset_seconds(r):
+    moment, zone = draw_offset(r).rsplit(" ", 1)
+    return f"{moment[:19]} {zone}"
+
+
 def draw_xml(r):
     words = "".join(r.choice("abcäö日😀 ") for _ in range(r.randrange(0, 20))).strip()
     return f'<a n="{r.randrange(1000)}">{words}x</a>'
 
 
-FAMILIES = {"dmoney": draw_money(15), "dsmallmoney": draw_money(6), "latin": draw_latin, "fixed": draw_fixed, "old": draw_old,
-            "small": draw_small, "ticks": draw_ticks, "clock": clock, "offset": draw_offset, "xml": draw_xml}
+FAMILIES = {"dmoney": draw_money(15), "dsmallmoney": draw_money(6), "latin": draw_latin, "fixed": draw_fixed(LATIN),
+            "nfixed": draw_fixed(WIDE), "nshort": draw_wide, "oldtext": draw_wide, "bfixed": draw_bytes(6, 6), "bshort": draw_bytes(0, 60),
+            "image": draw_bytes(0, 40), "seconds": draw_seconds, "offset0": draw_offset_seconds, "old": draw_old,
+            "small": draw_small, "ticks": draw_ticks, "whole": draw_whole, "clock": clock, "offset": draw_offset, "xml": draw_xml}
+
+# Finer than a microsecond: a target that holds no more stops at such a value, as its plan says.
+FINE = {"ticks", "clock"}
 
 
 def canonical(family, value):
     """One text per value of the families above; None for those that the campaign knows itself."""
-    if family in ("latin", "fixed", "xml"):
+    if family in ("latin", "fixed", "nfixed", "nshort", "oldtext", "xml"):
         return value.decode() if isinstance(value, bytes) else str(value)
-    if family in ("ticks", "clock", "offset"):
-        # A blank or none in front of the zone, T or blank behind the day: the same moment.
+    if family in ("bfixed", "bshort", "image"):
+        return value.hex()
+    if family in ("ticks", "whole", "clock", "offset", "offset0"):
+        # A blank or none in front of the zone, T or blank behind the day, zeros at the end: the same moment.
         text = re.sub(r" (?=[+-]\d\d:)", "", str(value).replace("T", " "))
         moment, zone = re.fullmatch(r"(.*?)([+-]\d\d:\d\d)?", text).groups()
         head, _, fraction = moment.partition(".")
-        return f"{head}.{fraction.ljust(7, '0')}{zone or ''}"
+        return f"{head}.{fraction.rstrip('0')}{zone or ''}"
     return None
 
 
@@ -83,11 +114,13 @@ class SqlServer:
     """A fixture that runs already, at the port in DMG_VALUES_SQLSERVER."""
     types = {"u8": "tinyint", "i16": "smallint", "i32": "int", "i64": "bigint", "f32": "real", "f64": "float", "d18_4": "decimal(18,4)",
              "d38_10": "decimal(38,10)", "dmoney": "money", "dsmallmoney": "smallmoney", "bool": "bit", "text": "nvarchar(max)",
-             "latin": "varchar(60)", "fixed": "char(8)", "bytes": "varbinary(max)", "date": "date", "time": "time(6)", "clock": "time(7)",
-             "moment": "datetime2(6)", "old": "datetime", "small": "smalldatetime", "ticks": "datetime2(7)", "offset": "datetimeoffset(7)",
+             "latin": "varchar(60)", "fixed": "char(8)", "nfixed": "nchar(8)", "nshort": "nvarchar(60)", "oldtext": "ntext",
+             "bfixed": "binary(6)", "bshort": "varbinary(60)", "image": "image", "seconds": "datetime2(0)", "offset0": "datetimeoffset(0)",
+             "bytes": "varbinary(max)", "date": "date", "time": "time(6)", "clock": "time(7)",
+             "moment": "datetime2(6)", "old": "datetime", "small": "smalldatetime", "ticks": "datetime2(7)", "whole": "datetime2(7)", "offset": "datetimeoffset(7)",
              "uuid": "uniqueidentifier", "xml": "xml"}
     # What the first reader would cut to microseconds is asked for as text, with the server's number of its form.
-    AS_TEXT = {"ticks": 121, "clock": 121, "offset": 121}
+    AS_TEXT = {"ticks": 121, "whole": 121, "clock": 121, "offset": 121, "offset0": 121}
 
     def __init__(self, folder):
         import pytds
@@ -130,7 +163,8 @@ class SqlServer:
         text = t.NVarCharMaxType()
         kinds = {"u8": t.TinyIntType(), "i16": t.SmallIntType(), "i32": t.IntType(), "i64": t.BigIntType(), "f32": t.RealType(),
                  "f64": t.FloatType(), "d18_4": t.DecimalType(18, 4), "d38_10": t.DecimalType(38, 10), "dmoney": t.DecimalType(19, 4),
-                 "dsmallmoney": t.DecimalType(10, 4), "bool": t.BitType(), "bytes": t.VarBinaryMaxType(), "date": t.DateType(),
+                 "dsmallmoney": t.DecimalType(10, 4), "bool": t.BitType(), "bytes": t.VarBinaryMaxType(), "bfixed": t.VarBinaryMaxType(),
+                 "bshort": t.VarBinaryMaxType(), "image": t.VarBinaryMaxType(), "seconds": t.DateTime2Type(precision=0), "date": t.DateType(),
                  "time": t.TimeType(precision=6), "moment": t.DateTime2Type(precision=6), "old": t.DateTimeType(),
                  "small": t.SmallDateTimeType(), "uuid": t.UniqueIdentifierType()}
         chosen = [Column("id", type=t.BigIntType())] + [Column(f"c_{name}", type=kinds.get(name, text)) for name in columns]
