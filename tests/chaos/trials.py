@@ -124,8 +124,9 @@ class Trial:
         if found == "new" and not receipt["foundCommitted"]:
             raise Wrong("receipt-found", "the attempt before had committed, and the receipt does not say so")
         # The server may have carried out a commit that was under way after the look.
-        if found == "old" and plan and not receipt.get("restarted") and not receipt["foundCommitted"]:
-            raise Wrong("receipt-restarted", "an attempt was thrown away, and the receipt does not say so")
+        told = receipt.get("restarted") or receipt.get("resumed") or receipt["foundCommitted"]
+        if found == "old" and plan and not told:
+            raise Wrong("receipt-restarted", "an attempt was thrown away or gone on from, and the receipt is silent")
         epoch = receipt["attempt"]["epoch"]
         if receipt["foundCommitted"] != (epoch < self.epoch) or not 1 <= epoch <= self.epoch:
             raise Wrong("receipt-epoch", f"it names epoch {epoch}, and the last attempt is {self.epoch}")

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod lost;
 mod mysql;
 mod postgres;
 mod settings;

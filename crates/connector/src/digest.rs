@@ -50,6 +50,11 @@ fn tag(kind: Kind) -> u8 {
     }
 }
 
+/// A short name of a long text: equal texts, equal names. It finds differences, not forgeries.
+pub fn fingerprint(text: &str) -> String {
+    format!("{:032x}", xxh3_128_with_seed(text.as_bytes(), published_seed()))
+}
+
 /// Sums of one side, or of one part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sums {
@@ -77,6 +82,22 @@ impl Sums {
     /// The row sum as 32 hex digits.
     pub fn row_hex(&self) -> String {
         format!("{:032x}", self.row)
+    }
+
+    /// All of it as one line of text, for checkpoints.
+    pub fn to_text(&self) -> String {
+        let columns: Vec<String> = self.columns.iter().map(|sum| format!("{sum:032x}")).collect();
+        format!("{} {} {}", self.rows, self.row_hex(), columns.join(","))
+    }
+
+    /// What [`Sums::to_text`] made.
+    pub fn from_text(text: &str) -> Option<Sums> {
+        let mut words = text.split(' ');
+        let rows = words.next()?.parse().ok()?;
+        let hex = |text: &str| (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        let row = hex(words.next()?)?;
+        let columns = words.next()?.split(',').filter(|text| !text.is_empty()).map(hex).collect::<Option<_>>()?;
+        words.next().is_none().then_some(Sums { rows, columns, row })
     }
 
     /// The form receipts carry.
@@ -381,5 +402,16 @@ mod tests {
         let narrow = digest(&[column("a", Kind::Int32)], vec![Arc::new(Int32Array::from(vec![7, -1]))]);
         let wide = digest(&[column("a", Kind::Int64)], vec![Arc::new(Int64Array::from(vec![7, -1]))]);
         assert_eq!(narrow, wide);
+    }
+
+    #[test]
+    fn sums_go_through_text() {
+        for columns in [vec![], vec![7], vec![u128::MAX, 0, 1 << 100]] {
+            let sums = Sums { rows: u64::MAX, columns, row: 0xabc };
+            assert_eq!(Sums::from_text(&sums.to_text()), Some(sums));
+        }
+        for damaged in ["", "1", "1 2", "1 00000000000000000000000000000abc 7", "x 00000000000000000000000000000abc "] {
+            assert_eq!(Sums::from_text(damaged), None, "{damaged}");
+        }
     }
 }

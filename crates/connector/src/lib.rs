@@ -17,13 +17,13 @@ mod tables;
 pub mod text_form;
 
 pub use carrier::{KIND_KEY, TYPE_KEY, column_of, data_type, field, schema};
-pub use digest::{ALGORITHM, ByteDigest, ColumnHasher, Digester, Sums, published_seed};
+pub use digest::{ALGORITHM, ByteDigest, ColumnHasher, Digester, Sums, fingerprint, published_seed};
 pub use error::{Error, Result, cut};
 pub use files::{ByteStore, ByteStoreConnector, Condition, FileEntry, FileMark, RangeReader, StagedFile};
 pub use format::{FileEncoder, FileShape, Format, Fragment, FragmentEncoder, Holding};
 pub use rejects::{Reject, Rejects};
 pub use session::{Session, Traffic};
 pub use tables::{
-    BatchLimits, BatchStream, Column, Committed, MarkContent, MarkState, PartReport, PartWriter, Sink, SinkPlan,
-    SinkRequest, Source, TableConnection, TableConnector,
+    BatchLimits, BatchStream, Checkpoint, Column, Committed, MarkContent, MarkState, PartReport, PartWriter,
+    Resumption, Sink, SinkPlan, SinkRequest, Source, TableConnection, TableConnector,
 };

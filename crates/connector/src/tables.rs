@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use dmg_protocol::catalog::StoreDescriptor;
 use dmg_protocol::job::{ListedTable, ProcedureCall, ProcedureOutcome, Slice, StoreObject, WriteProcedure};
-use dmg_protocol::{Attempt, ColumnPlan, CommitShape, Fault, Kind, PartPlan, Secrets, Verdict, WriteMode};
+use dmg_protocol::{Attempt, ColumnPlan, CommitShape, Epoch, Fault, Kind, PartPlan, Secrets, Verdict, WriteMode};
 use futures::Stream;
 use serde_json::{Map, Value};
 
@@ -60,6 +60,12 @@ pub trait Source: Send + Sync {
 
     /// Whether another process reading the same parts later would see the same rows.
     fn repeatable(&self) -> bool;
+
+    /// What tells whether another process sees the very same data: equal texts, equal rows in every part. Only of a
+    /// repeatable source; files: paths, sizes and stamps.
+    fn identity(&self) -> Option<String> {
+        None
+    }
 
     /// Reads one part. May be called for several parts at once, up to the number of lanes asked for at open; may be
     /// called again for the same part and then yields the same rows.
@@ -192,17 +198,44 @@ pub struct PartReport {
     pub decoded: Option<Sums>,
 }
 
+/// A part whose rows are staged, as the sink remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The part's place in the source's order.
+    pub part: u32,
+    /// Rows and bytes staged.
+    pub report: PartReport,
+    /// What was read for it.
+    pub read: Sums,
+}
+
+/// What a sink found when it was asked to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resumption {
+    /// The epoch whose staging was kept.
+    pub from: Option<Epoch>,
+    /// Its parts, in no order. Nothing else is staged.
+    pub kept: Vec<Checkpoint>,
+    /// The fingerprint of what was there instead, and was thrown away.
+    pub other: Option<String>,
+}
+
 /// Writes one part into the staging place.
 #[async_trait]
 pub trait PartWriter: Send {
     /// Takes a batch whose schema is the planned columns by their *sink* kind, in plan order.
     async fn write(&mut self, batch: RecordBatch) -> Result<()>;
+    /// What was read for this part, all of it; said right before the end. A sink that keeps checkpoints writes it down
+    /// together with the rows.
+    fn note(&mut self, read: &Sums) {
+        let _ = read;
+    }
     /// Everything of this part is staged. Not yet visible.
     async fn finish(self: Box<Self>) -> Result<PartReport>;
 }
 
-/// An opened sink for one attempt. Order of calls: `columns`, `hold`, `plan`, `mark`, `begin`, `part` (several at
-/// once), `staged`, `commit`; or `abort` at any point after `begin`.
+/// An opened sink for one attempt. Order of calls: `columns`, `hold`, `plan`, `mark`, `begin` or `resume`, `part`
+/// (several at once), `staged`, `commit`; or `abort` at any point after `begin`.
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// For people, without secrets.
@@ -235,6 +268,27 @@ pub trait Sink: Send + Sync {
 
     /// Removes what lower epochs of this run left, ends their sessions, makes the staging place.
     async fn begin(&self) -> Result<()>;
+
+    /// Whether the sink keeps a checkpoint of each part, in one step with the part's rows: then a part that broke off
+    /// can be written again, and a later attempt can go on with what is staged. Known after `plan`.
+    fn checkpoints(&self) -> bool {
+        false
+    }
+
+    /// As [`Sink::begin`], but what a lower epoch staged under the same fingerprint is kept, out of that epoch's reach,
+    /// and its checkpoints are told. Everything else is removed as by `begin`.
+    async fn resume(&self, fingerprint: &str) -> Result<Resumption> {
+        let _ = fingerprint;
+        self.begin().await?;
+        Ok(Resumption::default())
+    }
+
+    /// After a writer of that part failed or was dropped: sees to it that its outcome is decided, and gives the part's
+    /// checkpoint if its rows are staged after all. Only of a sink that keeps checkpoints.
+    async fn settle(&self, part: u32) -> Result<Option<Checkpoint>> {
+        let _ = part;
+        Ok(None)
+    }
 
     /// A writer for that part. Several may be open at once.
     async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>>;

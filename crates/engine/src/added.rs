@@ -185,6 +185,10 @@ impl Source for Adding {
         self.source.repeatable()
     }
 
+    fn identity(&self) -> Option<String> {
+        self.source.identity()
+    }
+
     async fn read(&self, part: &PartPlan, limits: BatchLimits) -> Result<BatchStream> {
         Ok(self.through(part, self.source.read(part, limits).await?, None))
     }

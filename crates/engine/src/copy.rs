@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dmg_ambient::Ambient;
 use dmg_connector::{
-    BatchLimits, Column, Committed, MarkContent, MarkState, Result, Session, Sink, SinkPlan, SinkRequest, Source, Sums,
-    schema,
+    BatchLimits, Checkpoint, Column, Committed, MarkContent, MarkState, Result, Session, Sink, SinkPlan, SinkRequest,
+    Source, Sums, schema,
 };
 use dmg_protocol::job::{CopyJob, CopyOptions, Drift, FormatSpec};
 use dmg_protocol::worker::{OUTCOME, OUTCOME_UNKNOWN, Progress};
@@ -24,6 +24,7 @@ use crate::lanes::{Counters, Moved, Work};
 use crate::open::{self, Stores};
 use crate::planner::{Planned, Wishes, plan_declared};
 use crate::redirect::Redirect;
+use crate::resume::{self, Beginning};
 use crate::throttle::Throttle;
 use crate::tolerate::Tolerate;
 use crate::{added, lanes, proof};
@@ -58,8 +59,8 @@ pub struct CopyRequest {
     pub redirect_secrets: Secrets,
     /// PEM of certificate authorities trusted besides the system's.
     pub extra_ca: Vec<Vec<u8>>,
-    /// Why an earlier attempt's work does not count, for the receipt.
-    pub restarted: Option<String>,
+    /// Whether an earlier attempt of this run got so far as to have a plan.
+    pub earlier: bool,
 }
 
 /// Who watches, and who says whether a commit is allowed.
@@ -71,6 +72,11 @@ pub trait Observer: Send + Sync {
     fn progress(&self, progress: Progress);
     /// Whether the lease is held. Asked right before the commit.
     async fn may_commit(&self) -> std::result::Result<bool, Fault>;
+    /// Whether the one who asked for the copy is gone, rather than does not want it any more: then another attempt will
+    /// come, and what is staged may be of use to it.
+    fn abandoned(&self) -> bool {
+        false
+    }
 }
 
 /// Runs the copy. Cancelling stops it before the commit; during the commit it is too late.
@@ -101,6 +107,9 @@ struct Run {
     clock: Duration,
     stages: Vec<StageTime>,
     counters: Arc<Counters>,
+    beginning: Beginning,
+    /// Whether a later attempt could go on with what this one stages.
+    resumable: bool,
 }
 
 /// A planned copy, ready to move.
@@ -118,7 +127,8 @@ struct Ready {
 impl Run {
     fn new(ambient: Ambient, request: CopyRequest) -> Self {
         let (started, clock) = (ambient.rfc3339(), ambient.uptime());
-        Run { ambient, request, started, clock, stages: Vec::new(), counters: Arc::default() }
+        let (stages, counters, beginning) = (Vec::new(), Arc::default(), Beginning::default());
+        Run { ambient, request, started, clock, stages, counters, beginning, resumable: false }
     }
 
     /// Says in the log that a stage begins; the kill tests wait for these lines.
@@ -190,7 +200,8 @@ impl Run {
             if let Some(redirect) = redirect {
                 left_behind(redirect.abort().await);
             }
-            if !doubtful {
+            let of_use = self.resumable && observer.abandoned();
+            if !doubtful && !of_use {
                 left_behind(ready.sink.abort().await);
             }
         }
@@ -296,10 +307,29 @@ impl Run {
         open::redirect(stores, wanted, &request.redirect_secrets, session, &request.attempt).await.map(Some)
     }
 
+    /// Makes the staging, or goes on with that of an earlier attempt: gives the parts that need not be read again.
+    async fn begin(&mut self, ready: &Ready) -> Result<BTreeMap<u32, Checkpoint>> {
+        let (source, sink) = (ready.source.as_ref(), ready.sink.as_ref());
+        let (earlier, tolerant) = (self.request.earlier, ready.tolerate.is_some());
+        let key = resume::key(&self.request.job, &ready.plan, source).filter(|_| sink.checkpoints() && !tolerant);
+        let Some(key) = key else {
+            self.beginning = Beginning::anew(source, sink, tolerant, earlier);
+            sink.begin().await?;
+            return Ok(BTreeMap::new());
+        };
+        self.resumable = true;
+        let found = sink.resume(&key).await?;
+        self.beginning = Beginning::of(&found, &key, earlier);
+        if let Some(resumed) = &self.beginning.resumed {
+            tracing::info!(from = resumed.epoch.0, parts = resumed.parts, rows = resumed.rows, "going on");
+        }
+        Ok(found.kept.into_iter().map(|kept| (kept.part, kept)).collect())
+    }
+
     /// Everything that can be cancelled: staging and proof.
     async fn until_commit(&mut self, ready: &Ready, observer: &dyn Observer) -> Result<(Moved, Option<Sums>)> {
         self.begins("move");
-        ready.sink.begin().await?;
+        let kept = self.begin(ready).await?;
         if let Some(redirect) = ready.tolerate.as_ref().and_then(|tolerate| tolerate.redirect()) {
             redirect.begin().await?;
         }
@@ -319,6 +349,7 @@ impl Run {
             required: ready.required.clone(),
             own_columns: own(ready.source.columns(), &self.request.job.options).len(),
             throttle: Throttle::new(&self.request.job.options, self.ambient.uptime()),
+            kept,
         });
         let mut moved = self.watched("move", ready, observer, lanes::run(work)).await?;
         if let Some(tolerate) = &ready.tolerate {
@@ -545,7 +576,9 @@ impl Run {
             shape: plan.shape,
             mark: committed.mark.clone(),
             found_committed: false,
-            restarted: self.request.restarted.clone(),
+            restarted: self.beginning.restarted.clone(),
+            resumed: self.beginning.resumed.clone(),
+            repeated: (moved.repeated.parts > 0).then(|| moved.repeated.clone()),
             skipped: None,
             stages: self.stages.clone(),
             bottleneck: self.bottleneck(plan, moved),
@@ -630,6 +663,8 @@ impl Run {
             mark: committed.mark.clone(),
             found_committed: true,
             restarted: None,
+            resumed: None,
+            repeated: None,
             skipped,
             stages: self.stages.clone(),
             bottleneck: Bottleneck::default(),

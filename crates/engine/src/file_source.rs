@@ -233,6 +233,11 @@ impl Source for FileSource {
         true
     }
 
+    fn identity(&self) -> Option<String> {
+        let entries: Option<Vec<&FileEntry>> = self.files.iter().map(|file| file.entry.as_ref()).collect();
+        entries.map(|entries| format!("{} {}", self.label, serde_json::to_string(&entries).expect("entries are JSON")))
+    }
+
     async fn read(&self, part: &PartPlan, limits: BatchLimits) -> Result<BatchStream> {
         self.rows(part, limits, None).await
     }

@@ -1,6 +1,7 @@
 //! The move: lanes take parts in source order, read them, convert, digest and hand them to the sink. A lane is one
 //! task; decoding and encoding happen in it, so batches never cross a thread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,14 +10,17 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;
 use dmg_ambient::{Ambient, TaskGroup};
 use dmg_connector::{
-    BatchLimits, Digester, Error, PartReport, PartWriter, Reject, Rejects, Result, Sink, Source, Sums, published_seed,
+    BatchLimits, BatchStream, Checkpoint, Digester, Error, PartReport, PartWriter, Reject, Rejects, Result, Sink,
+    Source, Sums, published_seed,
 };
-use dmg_protocol::{Fault, PartPlan};
+use dmg_protocol::{Fault, PartPlan, Repeated};
 use futures::StreamExt;
 
 use crate::planner::Planned;
+use crate::reread;
+use crate::retry::Tries;
 use crate::throttle::Throttle;
-use crate::tolerate::{self, Tolerate};
+use crate::tolerate::{self, LeftOut, Tolerate};
 
 /// What a lane needs to know.
 pub(crate) struct Work {
@@ -38,6 +42,8 @@ pub(crate) struct Work {
     /// For tolerance: columns of the source itself; added ones stand behind them.
     pub(crate) own_columns: usize,
     pub(crate) throttle: Option<Throttle>,
+    /// Parts that an earlier attempt had staged, by index.
+    pub(crate) kept: BTreeMap<u32, Checkpoint>,
 }
 
 /// Numbers everybody may look at while the copy runs.
@@ -88,6 +94,7 @@ pub(crate) struct Moved {
     pub(crate) source_waited: f64,
     pub(crate) sink_waited: f64,
     pub(crate) queued: f64,
+    pub(crate) repeated: Repeated,
 }
 
 impl Moved {
@@ -102,13 +109,24 @@ impl Moved {
         self.convert_seconds += other.convert_seconds;
         self.write_seconds += other.write_seconds;
         self.throttled_seconds += other.throttled_seconds;
+        self.repeated.parts += other.repeated.parts;
+        self.repeated.rows += other.repeated.rows;
+        for (code, times) in &other.repeated.by_code {
+            *self.repeated.by_code.entry(code.clone()).or_default() += times;
+        }
     }
 
-    fn add_part(&mut self, report: PartReport) {
+    fn count_repeated(&mut self, code: String, rows: u64) {
+        self.repeated.parts += 1;
+        self.repeated.rows += rows;
+        *self.repeated.by_code.entry(code).or_default() += 1;
+    }
+
+    fn add_part(&mut self, report: &PartReport) {
         self.rows_written += report.rows;
         self.bytes_written += report.bytes;
-        if let Some(decoded) = report.decoded {
-            self.decoded.get_or_insert_with(Sums::default).merge(&decoded);
+        if let Some(decoded) = &report.decoded {
+            self.decoded.get_or_insert_with(Sums::default).merge(decoded);
         }
     }
 }
@@ -130,7 +148,7 @@ pub(crate) async fn run(work: Arc<Work>) -> Result<Moved> {
                 lane.part(part).await?;
                 work.counters.parts_done.fetch_add(1, Ordering::Relaxed);
             }
-            Ok(lane.finish())
+            Ok(lane.moved)
         });
     }
     let mut moved = Moved { read: Sums { columns: vec![0; work.hashed.len()], ..Sums::default() }, ..Moved::default() };
@@ -148,35 +166,102 @@ pub(crate) async fn run(work: Arc<Work>) -> Result<Moved> {
 
 struct Lane<'a> {
     work: &'a Work,
-    digester: Digester,
-    rows: u64,
+    /// A digester that has seen nothing.
+    blank: Digester,
     moved: Moved,
+}
+
+/// One try of a part: what must be forgotten if it breaks off, and count once if it does not.
+struct Try {
+    digester: Digester,
+    rows_read: u64,
+    rows: u64,
+    /// Rows left out that nobody was told of yet.
+    left_out: LeftOut,
+    /// Fault code of its end.
+    broke: Option<String>,
 }
 
 impl<'a> Lane<'a> {
     fn new(work: &'a Work) -> Self {
-        let digester = Digester::new(&work.hashed, published_seed());
-        Lane { work, digester, rows: 0, moved: Moved::default() }
+        let blank = Digester::new(&work.hashed, published_seed());
+        let read = Sums { columns: vec![0; work.hashed.len()], ..Sums::default() };
+        Lane { work, blank, moved: Moved { read, ..Moved::default() } }
     }
 
+    fn a_try(&self) -> Try {
+        let left_out = LeftOut::new(self.work.sink.checkpoints());
+        Try { digester: self.blank.clone(), rows_read: 0, rows: 0, left_out, broke: None }
+    }
+
+    /// Brings a part into the staging, once. If it breaks off on the way it is done again, where source and sink can.
     async fn part(&mut self, part: &PartPlan) -> Result<()> {
+        if let Some(kept) = self.work.kept.get(&part.index) {
+            self.moved.read.merge(&kept.read);
+            self.moved.add_part(&kept.report);
+            return Ok(());
+        }
+        let mut tries = Tries::of_part();
+        let mut tried = self.a_try();
+        let (read, report) = loop {
+            match self.try_part(part, &mut tried).await {
+                Ok(done) => break done,
+                Err(error) if self.work.sink.checkpoints() && tried.left_out.is_held() && broke_off(&error) => {
+                    tried.broke = Some(error.fault.code.clone());
+                    tries.again(&self.work.ambient, error).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        if let Some(tolerate) = &self.work.tolerate {
+            tried.left_out.tell(tolerate, part).await?;
+            tolerate.end_part(part).await?;
+        }
+        self.moved.read.merge(&read);
+        self.moved.add_part(&report);
+        Ok(())
+    }
+
+    /// What was read for the part, and what is staged of it.
+    async fn try_part(&mut self, part: &PartPlan, tried: &mut Try) -> Result<(Sums, PartReport)> {
         let work = self.work;
+        if tried.broke.is_some() {
+            // Its last answer may have been lost: what the sink says is staged is staged, and must not come twice.
+            dmg_ambient::failpoint!("lane.part.settle", dmg_connector::cut());
+            if let Some(kept) = work.sink.settle(part.index).await? {
+                return Ok((kept.read, kept.report));
+            }
+            self.forget(tried);
+        }
         dmg_ambient::failpoint!("lane.part", dmg_connector::cut());
         let mut writer = work.sink.part(part.index).await?;
         let reading = Reading::start(work);
-        let copied = self.rows_of(part, writer.as_mut()).await;
+        let copied = self.rows_of(part, writer.as_mut(), tried).await;
         drop(reading);
         copied?;
+        let read = tried.sums(work);
+        writer.note(&read);
         let started = work.ambient.uptime();
         dmg_ambient::failpoint!("lane.part.read", dmg_connector::cut());
         let report = writer.finish().await?;
         dmg_ambient::failpoint!("lane.part.done", dmg_connector::cut());
         self.moved.write_seconds += (work.ambient.uptime() - started).as_secs_f64();
-        self.moved.add_part(report);
-        Ok(())
+        Ok((read, report))
     }
 
-    async fn rows_of(&mut self, part: &PartPlan, writer: &mut dyn PartWriter) -> Result<()> {
+    /// Nothing of a try is staged: it never was.
+    fn forget(&mut self, tried: &mut Try) {
+        let broken = std::mem::replace(tried, self.a_try());
+        if dmg_ambient::planted!("count-what-broke") {
+            self.moved.read.merge(&broken.sums(self.work));
+        }
+        let counters = &self.work.counters;
+        counters.rows_read.fetch_sub(broken.rows_read, Ordering::Relaxed);
+        counters.rows_written.fetch_sub(broken.rows, Ordering::Relaxed);
+        self.moved.count_repeated(broken.broke.unwrap_or_default(), broken.rows_read);
+    }
+
+    async fn rows_of(&mut self, part: &PartPlan, writer: &mut dyn PartWriter, tried: &mut Try) -> Result<()> {
         let work = self.work;
         let mut clock = work.ambient.uptime();
         let mut lap = |total: &mut f64| {
@@ -192,11 +277,18 @@ impl<'a> Lane<'a> {
         // Rows of the part so far, those left out included.
         let mut seen = 0_u64;
         while let Some(batch) = batches.next().await {
-            let batch = batch?;
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) if self.rereads(&error) => {
+                    batches = self.read_again(part, tried, error).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             dmg_ambient::failpoint!("lane.batch", dmg_connector::cut());
             lap(&mut self.moved.read_seconds);
             let rows = batch.num_rows() as u64;
-            work.counters.rows_read.fetch_add(rows, Ordering::Relaxed);
+            tried.count_read(work, rows);
             if let Some(throttle) = &work.throttle {
                 throttle.pace(&work.ambient, rows, &work.source.traffic()).await;
                 lap(&mut self.moved.throttled_seconds);
@@ -207,7 +299,10 @@ impl<'a> Lane<'a> {
                 (Some(tolerate), Some(rejects)) => {
                     let left_out = rejects.take();
                     seen += left_out.len() as u64;
-                    fitting(work, tolerate, &batch, part, before, left_out).await?
+                    tried.count_read(work, left_out.len() as u64);
+                    let (batch, left_out) = fitting(work, &batch, part, before, left_out)?;
+                    tried.left_out.add(tolerate, part, left_out).await?;
+                    batch
                 }
                 _ => convert(work, &batch, part, before)?,
             };
@@ -215,38 +310,76 @@ impl<'a> Lane<'a> {
                 continue;
             }
             if dmg_ambient::planted!("double-the-first") && before == 0 {
-                self.digester.update(&batch)?;
+                tried.digester.update(&batch)?;
                 writer.write(batch.clone()).await?;
             }
             if work.digest {
-                self.digester.update(&batch)?;
+                tried.digester.update(&batch)?;
             }
             lap(&mut self.moved.convert_seconds);
             let rows = batch.num_rows() as u64;
-            self.rows += rows;
             if rows > 0 {
                 writer.write(batch).await?;
             }
+            tried.rows += rows;
             work.counters.rows_written.fetch_add(rows, Ordering::Relaxed);
             lap(&mut self.moved.write_seconds);
             // Decoding and encoding take long; the other tasks want a turn too.
             tokio::task::yield_now().await;
         }
         lap(&mut self.moved.read_seconds);
-        if let Some(tolerate) = &work.tolerate {
-            tolerate.end_part(part).await?;
-        }
         Ok(())
     }
+}
 
-    fn finish(mut self) -> Moved {
-        self.moved.read = if self.work.digest {
-            self.digester.finish()
-        } else {
-            Sums { rows: self.rows, columns: vec![0; self.work.hashed.len()], row: 0 }
-        };
-        self.moved
+impl Lane<'_> {
+    /// Whether a broken read can be taken up where it was, although the sink cannot forget what it has: the digest
+    /// tells whether the rows are the same, as long as all of them were handed over.
+    fn rereads(&self, error: &Error) -> bool {
+        let work = self.work;
+        !work.sink.checkpoints() && work.digest && work.tolerate.is_none() && broke_off(error)
     }
+
+    /// Takes the read up where it was.
+    async fn read_again(&mut self, part: &PartPlan, tried: &Try, mut error: Error) -> Result<BatchStream> {
+        let mut tries = Tries::of_part();
+        loop {
+            let code = error.fault.code.clone();
+            // Kept for the case that the rows come in another order now.
+            let broken = error.fault.clone();
+            tries.again(&self.work.ambient, error).await?;
+            match reread::behind(self.work, part, tried.digester.sums(), self.blank.clone()).await {
+                Ok(Some(batches)) => {
+                    self.moved.count_repeated(code, tried.rows);
+                    return Ok(batches);
+                }
+                Ok(None) => return Err((*broken).into()),
+                Err(again) if broke_off(&again) => error = again,
+                Err(again) => return Err(again),
+            }
+        }
+    }
+}
+
+impl Try {
+    fn count_read(&mut self, work: &Work, rows: u64) {
+        self.rows_read += rows;
+        work.counters.rows_read.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    fn sums(&self, work: &Work) -> Sums {
+        if work.digest {
+            self.digester.sums().clone()
+        } else {
+            Sums { rows: self.rows, columns: vec![0; work.hashed.len()], row: 0 }
+        }
+    }
+}
+
+/// Whether a failure says nothing about the rows: the same part may well succeed.
+fn broke_off(error: &Error) -> bool {
+    let code = &error.fault.code;
+    code.starts_with("NetworkError") || code == "StoreErrorConflict"
 }
 
 /// Marks a lane as reading for as long as it lives.
@@ -265,16 +398,14 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// The rows of a batch that fit, converted. Those that do not, and those the reader left out, go to the redirect.
-async fn fitting(
+/// The rows of a batch that fit, converted, and those that do not, with those the reader left out.
+fn fitting(
     work: &Work,
-    tolerate: &Tolerate,
     batch: &RecordBatch,
     part: &PartPlan,
     before: u64,
     mut left_out: Vec<Reject>,
-) -> Result<RecordBatch> {
-    work.counters.rows_read.fetch_add(left_out.len() as u64, Ordering::Relaxed);
+) -> Result<(RecordBatch, Vec<Reject>)> {
     let mut required = work.columns.iter().zip(&work.required).filter(|(_, required)| **required);
     let complete = required.all(|(planned, _)| batch.column(planned.source).null_count() == 0);
     let converted = if complete {
@@ -300,11 +431,10 @@ async fn fitting(
             convert(work, &sorted.kept, part, before)?
         }
     };
-    tolerate.leave_out(part, left_out).await?;
-    Ok(converted)
+    Ok((converted, left_out))
 }
 
-fn convert(work: &Work, batch: &RecordBatch, part: &PartPlan, rows_before: u64) -> Result<RecordBatch> {
+pub(crate) fn convert(work: &Work, batch: &RecordBatch, part: &PartPlan, rows_before: u64) -> Result<RecordBatch> {
     let mut arrays = Vec::with_capacity(work.columns.len());
     for planned in &work.columns {
         let array = planned.conversion.apply(batch.column(planned.source)).map_err(|unfit| {

@@ -18,6 +18,8 @@ mod open;
 mod planner;
 mod proof;
 mod redirect;
+mod reread;
+mod resume;
 mod retry;
 mod styled;
 mod throttle;

@@ -241,7 +241,8 @@ fn named(column: &str) -> Option<&str> {
     (!column.is_empty()).then_some(column)
 }
 
-fn bytes(reject: &Reject) -> usize {
+/// Memory that a row left out takes.
+pub(crate) fn bytes(reject: &Reject) -> usize {
     let values: usize = reject.values.iter().flatten().map(String::len).sum();
     size_of::<Reject>() + reject.reason.len() + values + reject.values.len() * size_of::<Option<String>>()
 }

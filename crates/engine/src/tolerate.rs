@@ -12,7 +12,7 @@ use dmg_protocol::job::Tolerance;
 use dmg_protocol::{Fault, PartPlan, Skipped};
 
 use crate::planner::Planned;
-use crate::redirect::Redirect;
+use crate::redirect::{self, Redirect};
 
 /// What one copy leaves out, over all lanes.
 pub(crate) struct Tolerate {
@@ -42,6 +42,11 @@ impl Tolerate {
     /// Rows left out so far.
     pub(crate) fn rows(&self) -> u64 {
         self.rows.load(Ordering::SeqCst)
+    }
+
+    /// Whether that many more are beyond the author's limit.
+    fn would_be_too_many(&self, more: usize) -> bool {
+        self.limits.rows_max.is_some_and(|most| self.rows() + more as u64 > most)
     }
 
     /// Takes rows of a part, in row order.
@@ -109,6 +114,46 @@ impl Tolerate {
             redirect: committed.and(self.redirect.as_ref()).map(Redirect::label),
             digest: committed.map(|(_, digest)| digest.clone()),
             by_code: told.by_code.clone(),
+        }
+    }
+}
+
+/// Bytes of rows left out that a part may hold back.
+const HELD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Rows that a part left out so far. Where the part may yet be done again they are held back until it is done, so that
+/// nobody hears of a row twice; beyond a size they are told at once, and the part cannot be repeated any more.
+pub(crate) struct LeftOut {
+    held: Option<Vec<Reject>>,
+    bytes: usize,
+}
+
+impl LeftOut {
+    pub(crate) fn new(hold: bool) -> Self {
+        LeftOut { held: hold.then(Vec::new), bytes: 0 }
+    }
+
+    /// Whether nobody was told anything yet.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Takes rows, in row order.
+    pub(crate) async fn add(&mut self, tolerate: &Tolerate, part: &PartPlan, rows: Vec<Reject>) -> Result<()> {
+        let Some(held) = &mut self.held else { return tolerate.leave_out(part, rows).await };
+        self.bytes += rows.iter().map(redirect::bytes).sum::<usize>();
+        held.extend(rows);
+        if self.bytes > HELD_BYTES_MAX || tolerate.would_be_too_many(held.len()) {
+            return self.tell(tolerate, part).await;
+        }
+        Ok(())
+    }
+
+    /// Tells of all of them.
+    pub(crate) async fn tell(&mut self, tolerate: &Tolerate, part: &PartPlan) -> Result<()> {
+        match self.held.take() {
+            Some(held) => tolerate.leave_out(part, held).await,
+            None => Ok(()),
         }
     }
 }

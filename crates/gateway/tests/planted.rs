@@ -438,7 +438,7 @@ async fn copy(
         sink_secrets: Secrets::none(),
         redirect_secrets: Secrets::none(),
         extra_ca: Vec::new(),
-        restarted: None,
+        earlier: false,
     };
     let result = dmg_engine::copy(&Ambient::real(), &stores, request, &Nobody, &CancellationToken::new()).await;
     (plant.done.load(Ordering::SeqCst), result)

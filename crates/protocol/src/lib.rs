@@ -23,7 +23,7 @@ pub use ids::*;
 pub use kind::{Kind, ParseKindError, Verdict};
 pub use plan::{ColumnPlan, CommitShape, PartPlan, Plan, WriteMode};
 pub use receipt::{
-    Bottleneck, ColumnDigest, Digest, NodeRecord, Receipt, ReceiptColumn, ReceiptParties, SideReport, Signature,
-    Signed, Skipped, StageTime, VerifyLevel,
+    Bottleneck, ColumnDigest, Digest, NodeRecord, Receipt, ReceiptColumn, ReceiptParties, Repeated, Resumed,
+    SideReport, Signature, Signed, Skipped, StageTime, VerifyLevel,
 };
 pub use secret::{MASK, Secret, Secrets};

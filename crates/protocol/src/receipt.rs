@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Attempt, CommitShape, Kind, Verdict, WriteMode};
+use crate::{Attempt, CommitShape, Epoch, Kind, Verdict, WriteMode};
 
 /// How far the content is proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
@@ -150,6 +150,31 @@ pub struct Skipped {
     pub by_code: std::collections::BTreeMap<String, u64>,
 }
 
+/// Parts that an earlier attempt had staged and this one kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resumed {
+    /// The attempt whose staging it was.
+    pub epoch: Epoch,
+    /// Parts kept.
+    pub parts: u32,
+    /// Their rows: this attempt read them not, and counts them all the same.
+    pub rows: u64,
+}
+
+/// Parts of this attempt that broke off on the way and were read again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Repeated {
+    /// Times a part was begun anew.
+    pub parts: u32,
+    /// Rows that had been read by then, and count once.
+    pub rows: u64,
+    /// Why, by fault code.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub by_code: std::collections::BTreeMap<String, u64>,
+}
+
 /// The receipt. What is signed is its JSON text exactly as stored; see [`Signed`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -192,6 +217,12 @@ pub struct Receipt {
     /// Why an earlier attempt's work was thrown away, where that happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted: Option<String>,
+    /// What an earlier attempt had staged and this one kept, where that happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<Resumed>,
+    /// What had to be done again within this attempt, where that happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<Repeated>,
     /// Times by stage.
     pub stages: Vec<StageTime>,
     /// Who waited for whom.

@@ -269,6 +269,12 @@ fn receipt() -> Receipt {
         mark: "20-1-2".into(),
         found_committed: true,
         restarted: Some("the source cannot be read again from the same snapshot".into()),
+        resumed: Some(Resumed { epoch: Epoch(2), parts: 3, rows: 7 }),
+        repeated: Some(Repeated {
+            parts: 1,
+            rows: 4,
+            by_code: [("NetworkErrorStoreUnreachable".to_owned(), 1)].into(),
+        }),
         stages: vec![StageTime { stage: "move".into(), seconds: 1.25 }],
         bottleneck: Bottleneck {
             read_seconds: 0.5,
@@ -340,6 +346,8 @@ fn documents() {
         read: SideReport::default(),
         written: SideReport::default(),
         restarted: None,
+        resumed: None,
+        repeated: None,
         skipped: None,
         bottleneck: Bottleneck::default(),
         notices: Vec::new(),

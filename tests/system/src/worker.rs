@@ -63,51 +63,158 @@ impl Ended {
 /// # Panics
 /// When the worker cannot be started or says nothing for very long.
 pub fn attempt(job: &Value, run: &str, epoch: u64, secrets: [Value; 2], kill: Option<Kill>) -> Ended {
-    let mut child = dmg(["node", "worker"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("the worker starts");
-    let mut input = child.stdin.take().expect("piped");
-    let lines = lines(&mut child);
-    let mut full = job.clone();
-    full["type"] = json!("copy");
-    let [source, sink] = secrets;
-    say(
-        &mut input,
-        &json!({
-            "say": "start", "job": full, "attempt": { "namespace": "tests", "run": run, "epoch": epoch },
-            "sourceSecrets": source, "sinkSecrets": sink, "redirectSecrets": {}, "digestKey": null,
-        }),
-    );
-    let started = now();
-    let mut at = match kill {
-        Some(Kill::AfterStart(pause)) => Some(started + pause),
+    let mut worker = Worker::start(job, run, epoch, secrets);
+    let pause = match kill {
+        Some(Kill::AfterStart(pause)) => Some(pause),
         _ => None,
     };
-    let ended = loop {
+    let mut at = pause.map(|pause| now() + pause);
+    loop {
         let wait = at.map_or(DEADLINE, |at| at.saturating_duration_since(now()));
-        let line = match lines.recv_timeout(wait) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) if at.is_some() => break Ended::Killed,
-            Err(error) => panic!("the worker says nothing: {error}"),
-        };
-        match line["say"].as_str().unwrap_or_default() {
-            "mayCommit" => {
-                say(&mut input, &json!({ "say": "commitAnswer", "granted": true }));
+        match worker.next(wait) {
+            Heard::Ended(ended) => return ended,
+            Heard::Granted => {
                 if let Some(Kill::AfterGrant(pause)) = kill {
                     at = Some(now() + pause);
                 }
             }
-            "finished" => break Ended::Finished(Box::new(line["receipt"].clone())),
-            "failed" => break Ended::Failed(line["fault"].clone()),
+            Heard::Other => {}
+            Heard::Silence if at.is_some() => return Ended::Killed,
+            Heard::Silence => panic!("the worker says nothing"),
+        }
+    }
+}
+
+/// What came from a worker.
+enum Heard {
+    Ended(Ended),
+    Granted,
+    Other,
+    Silence,
+}
+
+/// A worker at work. It is killed when it is dropped.
+pub struct Worker {
+    child: Child,
+    /// Gone when its host is to be gone.
+    input: Option<ChildStdin>,
+    lines: Receiver<Value>,
+    /// The plan it told, where it got so far.
+    pub plan: Option<Value>,
+    /// Rows it said it has read, at last.
+    pub rows_read: u64,
+}
+
+impl Worker {
+    /// Starts an attempt, as [`attempt`] does.
+    ///
+    /// # Panics
+    /// When the worker cannot be started.
+    pub fn start(job: &Value, run: &str, epoch: u64, secrets: [Value; 2]) -> Worker {
+        Self::start_after(job, run, epoch, secrets, None)
+    }
+
+    /// Starts an attempt that is told of the plan of an earlier one.
+    ///
+    /// # Panics
+    /// When the worker cannot be started.
+    pub fn start_after(job: &Value, run: &str, epoch: u64, secrets: [Value; 2], plan: Option<&Value>) -> Worker {
+        let mut child = dmg(["node", "worker"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the worker starts");
+        let mut input = child.stdin.take().expect("piped");
+        let lines = lines(&mut child);
+        let mut full = job.clone();
+        full["type"] = json!("copy");
+        let [source, sink] = secrets;
+        let mut start = json!({
+            "say": "start", "job": full, "attempt": { "namespace": "tests", "run": run, "epoch": epoch },
+            "sourceSecrets": source, "sinkSecrets": sink, "redirectSecrets": {}, "digestKey": null,
+        });
+        if let Some(plan) = plan {
+            start["plan"] = plan.clone();
+        }
+        say(&mut input, &start);
+        Worker { child, input: Some(input), lines, plan: None, rows_read: 0 }
+    }
+
+    fn next(&mut self, wait: Duration) -> Heard {
+        let line = match self.lines.recv_timeout(wait) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => return Heard::Silence,
+            Err(error) => panic!("the worker ended without a word: {error}"),
+        };
+        match line["say"].as_str().unwrap_or_default() {
+            "mayCommit" => {
+                if let Some(input) = &mut self.input {
+                    say(input, &json!({ "say": "commitAnswer", "granted": true }));
+                }
+                return Heard::Granted;
+            }
+            "planned" => self.plan = Some(line["plan"].clone()),
+            "progress" => self.rows_read = line["progress"]["rowsRead"].as_u64().unwrap_or_default(),
+            "finished" => return Heard::Ended(Ended::Finished(Box::new(line["receipt"].clone()))),
+            "failed" => return Heard::Ended(Ended::Failed(line["fault"].clone())),
             _ => {}
         }
-    };
-    let _ = child.kill();
-    let _ = child.wait();
-    ended
+        Heard::Other
+    }
+
+    /// Waits for its last word; whether it may commit is answered with yes.
+    ///
+    /// # Panics
+    /// When it says nothing for very long.
+    pub fn end(&mut self) -> Ended {
+        loop {
+            match self.next(DEADLINE) {
+                Heard::Ended(ended) => return ended,
+                Heard::Silence => panic!("the worker says nothing"),
+                Heard::Granted | Heard::Other => {}
+            }
+        }
+    }
+
+    /// Hears what it has said until that holds.
+    ///
+    /// # Panics
+    /// When it ends before, or nothing comes of it for very long.
+    pub fn until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
+        let started = now();
+        while !holds() {
+            match self.next(Duration::from_millis(20)) {
+                Heard::Ended(ended) => panic!("it ended before {what}: {ended:?}"),
+                _ => assert!(now() - started < DEADLINE, "waited for {what}"),
+            }
+        }
+    }
+
+    /// Its host is gone; gives its last word.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn abandon(&mut self) -> Ended {
+        drop(self.input.take());
+        self.end()
+    }
+
+    /// `STOP`, `CONT` or another signal by name.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let sent = std::process::Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill is there").success());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn say(input: &mut ChildStdin, message: &Value) {

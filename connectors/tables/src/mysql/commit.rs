@@ -16,7 +16,7 @@ const MARK_START: &str = "{dmg:1 ";
 /// Marks older than this are removed by the next commit to the same target.
 const MARK_DAYS: i64 = 90;
 /// How long a commit waits for other writers.
-const LOCK_SECONDS: u32 = 60;
+pub(super) const LOCK_SECONDS: u32 = 60;
 
 fn mark_table(sink: &MySqlSink) -> String {
     format!("{}.{}", quoted(&sink.target.schema), quoted(MARK_TABLE))
@@ -61,7 +61,8 @@ impl Mark {
     }
 }
 
-/// Staging tables in the target's database: name, run, epoch, and whether it is a table that was replaced.
+/// Staging tables in the target's database: name, run, epoch, and whether it is a table beside one, that was replaced or
+/// holds checkpoints.
 async fn leftovers(sink: &MySqlSink, client: &mut Client) -> Result<Vec<(String, String, u64, bool)>> {
     let sql = format!(
         "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME LIKE '\\\\_dmg\\\\_%'",
@@ -69,32 +70,41 @@ async fn leftovers(sink: &MySqlSink, client: &mut Client) -> Result<Vec<(String,
     );
     let names = client.query(&sql).await?.rows.into_iter().filter_map(|row| row.into_iter().next().flatten());
     let parsed = names.filter_map(|name| {
-        let (rest, old) = match name.strip_suffix("_old") {
+        let (rest, beside) = match name.strip_suffix("_old").or(name.strip_suffix("_parts")) {
             Some(rest) => (rest, true),
             None => (name.as_str(), false),
         };
         let (run, epoch) = rest.strip_prefix("_dmg_")?.split_once('_')?;
         let known = run.len() == 12 && run.bytes().all(|byte| byte.is_ascii_hexdigit());
         let (run, epoch) = (run.to_owned(), epoch.parse().ok().filter(|_| known)?);
-        Some((name, run, epoch, old))
+        Some((name, run, epoch, beside))
     });
     Ok(parsed.collect())
 }
 
-/// Removes staging tables of this and lower epochs, and those of other runs that nobody works on any more: a copy
-/// that was killed and never came back.
-pub(super) async fn sweep(sink: &MySqlSink, client: &mut Client) -> Result<()> {
+/// The newest staging table of a lower epoch of this run: epoch and name.
+pub(super) async fn lower_staging(sink: &MySqlSink, client: &mut Client) -> Result<Option<(u64, String)>> {
     let attempt = &sink.request.attempt;
     let short = attempt.short();
     let own = short.split('_').next().unwrap_or_default();
-    client.batch(&format!("SET lock_wait_timeout = {LOCK_SECONDS}")).await?;
+    let found = leftovers(sink, client).await?.into_iter();
+    let lower = found.filter(|(_, run, epoch, beside)| run == own && *epoch < attempt.epoch.0 && !beside);
+    Ok(lower.map(|(name, _, epoch, _)| (epoch, name)).max())
+}
+
+/// Removes staging tables of lower epochs and, unless it was just taken over, of this one, and those of other runs that
+/// nobody works on any more: a copy that was killed and never came back.
+pub(super) async fn sweep(sink: &MySqlSink, client: &mut Client, keep: bool) -> Result<()> {
+    let attempt = &sink.request.attempt;
+    let short = attempt.short();
+    let own = short.split('_').next().unwrap_or_default();
     let table = |name: &str| format!("{}.{}", quoted(&sink.target.schema), quoted(name));
     for (name, run, epoch, _) in leftovers(sink, client).await? {
         if run == own {
             if epoch < attempt.epoch.0 && dmg_ambient::planted!("skip-the-fence") {
                 continue;
             }
-            if epoch <= attempt.epoch.0 {
+            if epoch < attempt.epoch.0 || epoch == attempt.epoch.0 && !keep {
                 client.batch(&format!("DROP TABLE IF EXISTS {}", table(&name))).await?;
             }
         } else if !sessions::alive(client, &format!("{run}_{epoch}")).await? {

@@ -15,6 +15,7 @@ mod auth;
 mod browse;
 mod call;
 mod catalog;
+mod checkpoint;
 mod client;
 mod commit;
 mod connect;

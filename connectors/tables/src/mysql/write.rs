@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex};
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use dmg_connector::{
-    Column, Committed, Error, Holding, MarkContent, MarkState, PartReport, PartWriter, Result, Sink, SinkPlan,
-    SinkRequest, Source, Traffic,
+    Checkpoint, Column, Committed, Error, Holding, MarkContent, MarkState, PartReport, PartWriter, Result, Resumption,
+    Sink, SinkPlan, SinkRequest, Source, Sums, Traffic,
 };
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, CommitShape, Fault, WriteMode};
 
 use super::call;
 use super::catalog::{self, Readable, Relation};
+use super::checkpoint;
 use super::client::{Client, Done, Version, quoted, quoted_list};
 use super::commit;
 use super::connect::{Purpose, connect};
@@ -25,6 +26,7 @@ use super::sessions;
 use super::settings::Server;
 use super::shape;
 use super::types::ColumnType;
+use crate::lost::{InHand, Lost};
 
 /// A file is sent in pieces of about this size.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -68,6 +70,8 @@ pub(super) struct MySqlSink {
     control: tokio::sync::Mutex<Control>,
     /// Sessions between parts.
     idle: Arc<Mutex<Vec<Client>>>,
+    /// Sessions that broke off in the middle of a part.
+    lost: Lost,
     next_slot: AtomicU32,
     traffic: Arc<Traffic>,
 }
@@ -118,6 +122,7 @@ impl MySqlSink {
             style: if local.as_deref() == Some("1") { Style::File } else { Style::Values },
             control: tokio::sync::Mutex::default(),
             idle: Arc::default(),
+            lost: Lost::default(),
             next_slot: AtomicU32::new(1),
             traffic: Arc::default(),
         };
@@ -301,6 +306,32 @@ impl MySqlSink {
         )
     }
 
+    /// Makes the staging, or takes over what a lower epoch staged of the same work.
+    async fn start(&self, fingerprint: Option<&str>) -> Result<Resumption> {
+        let mut control = self.control.lock().await;
+        let client = self.control(&mut control).await?;
+        sessions::end_lower_epochs(client, &self.request.attempt).await?;
+        dmg_ambient::failpoint!("mysql.begin", dmg_connector::cut());
+        client.batch(&format!("SET lock_wait_timeout = {}", commit::LOCK_SECONDS)).await?;
+        let found = match fingerprint {
+            Some(fingerprint) => checkpoint::adopt(self, client, fingerprint).await?,
+            None => Resumption::default(),
+        };
+        commit::sweep(self, client, found.from.is_some()).await?;
+        dmg_ambient::failpoint!("mysql.swept", dmg_connector::cut());
+        commit::make_mark_table(self, client).await?;
+        if found.from.is_none() {
+            for statement in self.staging_statements() {
+                client.batch(&statement).await?;
+            }
+            if self.checkpoints() {
+                client.batch(&checkpoint::statement(self, fingerprint.unwrap_or_default())).await?;
+            }
+        }
+        dmg_ambient::failpoint!("mysql.staging.made", dmg_connector::cut());
+        Ok(found)
+    }
+
     fn clear_idle(&self) {
         self.idle.lock().expect("no one panics while holding it").clear();
     }
@@ -367,18 +398,29 @@ impl Sink for MySqlSink {
     }
 
     async fn begin(&self) -> Result<()> {
+        self.start(None).await.map(drop)
+    }
+
+    fn checkpoints(&self) -> bool {
+        let replaced = self.target.exists.as_ref().filter(|_| self.shape == CommitShape::Swap);
+        replaced.is_none_or(|relation| relation.transactional)
+    }
+
+    async fn resume(&self, fingerprint: &str) -> Result<Resumption> {
+        self.start(Some(fingerprint)).await
+    }
+
+    async fn settle(&self, part: u32) -> Result<Option<Checkpoint>> {
+        // What broke one session has likely broken those that wait for work.
+        self.clear_idle();
         let mut control = self.control.lock().await;
         let client = self.control(&mut control).await?;
-        sessions::end_lower_epochs(client, &self.request.attempt).await?;
-        dmg_ambient::failpoint!("mysql.begin", dmg_connector::cut());
-        commit::sweep(self, client).await?;
-        dmg_ambient::failpoint!("mysql.swept", dmg_connector::cut());
-        commit::make_mark_table(self, client).await?;
-        for statement in self.staging_statements() {
-            client.batch(&statement).await?;
+        while let Some(lost) = self.lost.last() {
+            sessions::end_own(client, &self.request.attempt, u32::try_from(lost).unwrap_or_default()).await?;
+            self.lost.ended(lost);
         }
-        dmg_ambient::failpoint!("mysql.staging.made", dmg_connector::cut());
-        Ok(())
+        dmg_ambient::failpoint!("mysql.settle", dmg_connector::cut());
+        checkpoint::find(self, client, part).await
     }
 
     async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>> {
@@ -388,6 +430,7 @@ impl Sink for MySqlSink {
             None => self.session().await?,
         };
         let statement = self.part_statement();
+        let noting = self.checkpoints().then(|| (checkpoint::own(self), self.lost.in_hand(client.id)));
         client.batch("START TRANSACTION").await?;
         let mut buffer = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
         match self.style {
@@ -405,6 +448,8 @@ impl Sink for MySqlSink {
             batch_rows: self.request.batch_rows.map_or(usize::MAX, |rows| rows.max(1) as usize),
             rows_in_buffer: 0,
             taken: Done::default(),
+            noting,
+            read: Sums::default(),
             report: PartReport::default(),
             index,
             idle: self.idle.clone(),
@@ -444,7 +489,10 @@ impl Sink for MySqlSink {
         }
         dmg_ambient::failpoint!("mysql.abort", dmg_connector::cut());
         client.batch("SET lock_wait_timeout = 10").await?;
-        client.batch(&format!("DROP TABLE IF EXISTS {}", self.staging_quoted())).await.map(drop)
+        client
+            .batch(&format!("DROP TABLE IF EXISTS {}, {}", checkpoint::own(self), self.staging_quoted()))
+            .await
+            .map(drop)
     }
 
     fn traffic(&self) -> Arc<Traffic> {
@@ -462,6 +510,9 @@ struct Writer {
     batch_rows: usize,
     rows_in_buffer: usize,
     taken: Done,
+    /// The table of checkpoints, and the session as one that may be lost.
+    noting: Option<(String, InHand)>,
+    read: Sums,
     report: PartReport,
     index: u32,
     idle: Arc<Mutex<Vec<Client>>>,
@@ -554,6 +605,10 @@ impl PartWriter for Writer {
         Ok(())
     }
 
+    fn note(&mut self, read: &Sums) {
+        self.read = read.clone();
+    }
+
     async fn finish(mut self: Box<Self>) -> Result<PartReport> {
         if self.holds_rows() {
             self.send().await?;
@@ -575,7 +630,16 @@ impl PartWriter for Writer {
             );
             return Err(Fault::new("SystemErrorVerification", message).into());
         }
+        if let Some((table, _)) = &self.noting {
+            dmg_ambient::failpoint!("mysql.part.note", dmg_connector::cut());
+            let sql = checkpoint::note(table, self.index, &self.report, &self.read);
+            client.batch(&sql).await.map_err(|error| checkpoint::explained(self.index, error))?;
+        }
         client.batch("COMMIT").await?;
+        dmg_ambient::failpoint!("mysql.part.noted", dmg_connector::cut());
+        if let Some((_, session)) = &mut self.noting {
+            session.give_back();
+        }
         self.idle.lock().expect("no one panics while holding it").push(client);
         Ok(self.report.clone())
     }

@@ -6,7 +6,7 @@ use dmg_protocol::{Attempt, Epoch};
 
 use super::catalog::quoted;
 use super::client::Client;
-use super::sessions::LOCK_SECONDS;
+use super::sessions;
 use super::write::PostgresSink;
 
 /// The mark table, in the target's schema. One row per run: an older run that comes back late still finds its own.
@@ -19,7 +19,7 @@ pub(super) fn marks(sink: &PostgresSink) -> String {
 }
 
 /// Staging tables of this run in the target's schema, by epoch.
-async fn staging_tables(sink: &PostgresSink, client: &mut Client) -> Result<Vec<(Epoch, String)>> {
+pub(super) async fn staging_tables(sink: &PostgresSink, client: &mut Client) -> Result<Vec<(Epoch, String)>> {
     let short = sink.staging();
     let prefix = short.rsplit_once('_').map_or(short.as_str(), |(prefix, _)| prefix).to_owned() + "_";
     let sql = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -29,21 +29,26 @@ async fn staging_tables(sink: &PostgresSink, client: &mut Client) -> Result<Vec<
     Ok(names.filter_map(|name| Some((Epoch(name.strip_prefix(&prefix)?.parse().ok()?), name))).collect())
 }
 
-/// Removes staging tables of this and lower epochs, and those of other runs of this role that nobody works on any
-/// more: a copy that was killed and never came back.
-pub(super) async fn drop_staging_up_to_now(sink: &PostgresSink, client: &mut Client) -> Result<()> {
+/// Removes staging tables of lower epochs and, unless it was just taken over, of this one, and those of other runs of
+/// this role that nobody works on any more: a copy that was killed and never came back.
+pub(super) async fn drop_staging_up_to_now(sink: &PostgresSink, client: &mut Client, keep: bool) -> Result<()> {
+    let now = sink.request.attempt.epoch;
     let own = staging_tables(sink, client).await?;
-    let own = own.into_iter().filter(|(epoch, _)| *epoch <= sink.request.attempt.epoch);
+    let own = own.into_iter().filter(|(epoch, _)| *epoch < now || *epoch == now && !keep);
     let own = own
         .filter(|(epoch, _)| *epoch == sink.request.attempt.epoch || !dmg_ambient::planted!("skip-the-fence"))
         .map(|(_, name)| name);
     let table = |name: &str| format!("{}.{}", quoted(&sink.target.schema), quoted(name));
+    let drop = |name: &str| {
+        let parts = super::checkpoint::table_of(name);
+        format!("DROP TABLE IF EXISTS {}, {}", table(name), table(&parts))
+    };
     for name in own {
-        client.batch(&format!("SET lock_timeout = '{LOCK_SECONDS}s'; DROP TABLE IF EXISTS {}", table(&name))).await?;
+        sessions::insist(client, &sink.server.place(), &sink.request.attempt, &drop(&name)).await?;
     }
     for name in orphans(sink, client).await? {
         // Whoever holds it is not dead after all.
-        let _ = client.batch(&format!("SET lock_timeout = '1s'; DROP TABLE IF EXISTS {}", table(&name))).await;
+        let _ = client.batch(&format!("SET lock_timeout = '1s'; {}", drop(&name))).await;
     }
     client.batch("SET lock_timeout = 0").await
 }

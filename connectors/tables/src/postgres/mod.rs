@@ -6,6 +6,7 @@ mod binary;
 mod browse;
 mod cancel;
 mod catalog;
+mod checkpoint;
 mod client;
 mod commit;
 mod connect;

@@ -4,6 +4,7 @@ use dmg_connector::Result;
 use dmg_protocol::{ColumnPlan, Fault};
 
 use super::catalog::{self, quoted, quoted_list};
+use super::checkpoint;
 use super::client::Client;
 use super::shape::{self, Structure, Way, literal};
 use super::write::PostgresSink;
@@ -117,7 +118,7 @@ pub(super) async fn rows(sink: &PostgresSink, client: &mut Client, way: &Way) ->
             sink.rows_taken()
         }
     };
-    client.batch(&format!("DROP TABLE {staging}")).await?;
+    client.batch(&format!("DROP TABLE {staging}, {}", checkpoint::own(sink))).await?;
     Ok(rows)
 }
 
@@ -128,7 +129,13 @@ async fn count(client: &mut Client, sql: &str) -> Result<u64> {
 /// The staging table takes the name of a table that does not exist yet, and gets its key.
 async fn become_target(sink: &PostgresSink, client: &mut Client) -> Result<u64> {
     let (target, staging) = (sink.target.quoted(), sink.staging_quoted());
-    client.batch(&format!("ALTER TABLE {staging} RENAME TO {}", quoted(&sink.target.table))).await?;
+    client
+        .batch(&format!(
+            "DROP TABLE {}; ALTER TABLE {staging} RENAME TO {}",
+            checkpoint::own(sink),
+            quoted(&sink.target.table)
+        ))
+        .await?;
     let keys = sink.new_keys();
     if !keys.is_empty() {
         let keys = quoted_list(keys.iter().map(String::as_str));
@@ -154,7 +161,11 @@ async fn replace(sink: &PostgresSink, client: &mut Client, structure: &Structure
         client.batch(&format!("ALTER SEQUENCE {sequence} OWNED BY {staging}.{}", quoted(column))).await?;
     }
     client
-        .batch(&format!("DROP TABLE {target}; ALTER TABLE {staging} RENAME TO {}", quoted(&sink.target.table)))
+        .batch(&format!(
+            "DROP TABLE {target}, {}; ALTER TABLE {staging} RENAME TO {}",
+            checkpoint::own(sink),
+            quoted(&sink.target.table)
+        ))
         .await?;
     for (number, index) in structure.indexes.iter().enumerate() {
         let (temporary, name) = (quoted(&index_name(sink, number)), quoted(&index.name));

@@ -169,8 +169,16 @@ impl PostgresSource {
             "SET jit = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{}'",
             self.snapshot.replace('\'', "")
         );
-        client.batch(&sql).await?;
-        Ok(client)
+        match client.batch(&sql).await {
+            Ok(()) => Ok(client),
+            // The server knows no such snapshot any more; there is no other that has these rows.
+            Err(error) if client.usable() => {
+                let message = "The snapshot of the source ended with the session that held it.";
+                let fault = Fault::new("UserErrorSourceChanged", message).remedy("Run again.");
+                Err(dmg_connector::Error::caused(fault, error))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn statement(&self, spec: &PartSpec) -> String {
@@ -323,7 +331,8 @@ impl Source for PostgresSource {
         let lanes = std::mem::take(&mut *self.idle.lock().expect("no one panics while holding it"));
         drop(lanes);
         if let Some(mut client) = self.control.lock().await.take() {
-            client.batch("COMMIT").await?;
+            // Every part was read on the snapshot to its end; a holder that is lost by now held it long enough.
+            let _ = client.batch("COMMIT").await;
         }
         Ok(())
     }

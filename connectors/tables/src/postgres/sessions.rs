@@ -24,6 +24,28 @@ pub(super) async fn end_session(client: &mut Client, place: &str, process: i32, 
     Ok(())
 }
 
+/// How long a table is waited for before its holders are looked at again, and how often.
+const LOOK_SECONDS: u32 = 5;
+const LOOKS_MAX: u32 = LOCK_SECONDS / LOOK_SECONDS;
+
+/// Runs statements that need a table to themselves. A lower epoch that is not dead after all may connect again between
+/// its end and the lock; it is ended as often as it comes. The time limit of locks stays set.
+pub(super) async fn insist(client: &mut Client, place: &str, attempt: &Attempt, sql: &str) -> Result<()> {
+    let mut looks = 0;
+    loop {
+        end_lower_epochs(client, place, attempt).await?;
+        let error = match client.batch(&format!("SET lock_timeout = '{LOOK_SECONDS}s'; {sql}")).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        looks += 1;
+        if looks == LOOKS_MAX || error.fault.context.get("sqlState").is_none_or(|state| state != "55P03") {
+            return Err(error);
+        }
+        client.batch("ROLLBACK").await?;
+    }
+}
+
 /// Ends what lower epochs of this run left running.
 pub(super) async fn end_lower_epochs(client: &mut Client, place: &str, attempt: &Attempt) -> Result<()> {
     let prefix = format!("dmg/{}/", attempt.run);

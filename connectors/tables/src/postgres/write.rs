@@ -1,18 +1,18 @@
 //! Writes into a table: rows go by COPY to where no reader sees them, and become visible in one transaction together
 //! with the mark (see `commit.rs`). It never truncates and never touches the target before.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use dmg_connector::{
-    Column, Committed, Holding, MarkContent, MarkState, PartWriter, Result, Sink, SinkPlan, SinkRequest, Source,
-    Traffic,
+    Checkpoint, Column, Committed, Holding, MarkContent, MarkState, PartWriter, Result, Resumption, Sink, SinkPlan,
+    SinkRequest, Source, Traffic,
 };
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, Fault, WriteMode};
 
 use super::catalog::{self, Readable, Relation, quoted, quoted_list};
+use super::checkpoint;
 use super::client::Client;
 use super::commit;
 use super::connect::connect;
@@ -22,8 +22,9 @@ use super::routine::{self, Routine};
 use super::sessions::{self, LOCK_SECONDS};
 use super::settings::Server;
 use super::shape::{self, Expected, Way};
-use super::writer::{Encoding, Place, Writer};
+use super::writer::{Encoding, Noting, Place, Taken, Writer};
 use super::{mark, publish};
+use crate::lost::Lost;
 
 /// Where rows go.
 pub(super) struct Target {
@@ -49,7 +50,7 @@ pub(super) struct PostgresSink {
     pub(super) request: SinkRequest,
     pub(super) target: Target,
     relation: Option<Relation>,
-    found: Vec<Readable>,
+    pub(super) found: Vec<Readable>,
     routine: Option<Routine>,
     expected: Expected,
     pub(super) planned: Vec<ColumnPlan>,
@@ -63,7 +64,10 @@ pub(super) struct PostgresSink {
     direct: Arc<tokio::sync::Mutex<Option<Client>>>,
     /// Sessions between parts.
     idle: Arc<Mutex<Vec<Client>>>,
-    rows_taken: Arc<AtomicU64>,
+    /// Server processes of sessions that broke off in the middle of a part.
+    lost: Lost,
+    /// Rows that the server took, by part.
+    rows_taken: Taken,
     traffic: Arc<Traffic>,
 }
 
@@ -157,6 +161,7 @@ impl PostgresSink {
             control: tokio::sync::Mutex::new(control),
             direct: Arc::default(),
             idle: Arc::default(),
+            lost: Lost::default(),
             rows_taken: Arc::default(),
             traffic: Arc::default(),
         })
@@ -183,7 +188,7 @@ impl PostgresSink {
 
     /// Rows that the server took: each part's own count, and only of parts that ended well.
     pub(super) fn rows_taken(&self) -> u64 {
-        self.rows_taken.load(Ordering::SeqCst)
+        self.rows_taken.lock().expect("no one panics while holding it").values().sum()
     }
 
     /// The author's script, if it says anything.
@@ -322,6 +327,41 @@ impl PostgresSink {
         self.found.iter().find(|found| found.column.name == plan.sink)
     }
 
+    /// Makes the staging, or takes over what a lower epoch staged of the same work.
+    async fn start(&self, fingerprint: Option<&str>) -> Result<Resumption> {
+        let mut control = self.control.lock().await;
+        let client = control.client(&self.server).await?;
+        sessions::end_lower_epochs(client, &self.server.place(), &self.request.attempt).await?;
+        dmg_ambient::failpoint!("postgres.begin", dmg_connector::cut());
+        let found = match fingerprint {
+            Some(fingerprint) => checkpoint::adopt(self, client, fingerprint).await?,
+            None => Resumption::default(),
+        };
+        let kept = found.kept.iter().map(|kept| (kept.part, kept.report.rows));
+        *self.rows_taken.lock().expect("no one panics while holding it") = kept.collect();
+        mark::drop_staging_up_to_now(self, client, found.from.is_some()).await?;
+        dmg_ambient::failpoint!("postgres.swept", dmg_connector::cut());
+        mark::make_table(self, client).await?;
+        let columns = if self.way == Way::Direct {
+            self.begin_direct().await?;
+            catalog::as_planned(&self.found, &self.planned)?
+        } else {
+            if found.from.is_none() {
+                let checkpoints = checkpoint::statements(self, fingerprint.unwrap_or_default());
+                client.batch(&format!("{}; {checkpoints}", self.staging_statements())).await?;
+            }
+            let staging = catalog::relation(client, Some(&self.target.schema), &self.staging()).await?;
+            let staging = staging.ok_or_else(|| {
+                Fault::new("SystemErrorLeaseLost", "The staging table is gone: another attempt took over.")
+            })?;
+            catalog::as_planned(&catalog::table_columns(client, &staging).await?, &self.planned)?
+        };
+        dmg_ambient::failpoint!("postgres.staging.made", dmg_connector::cut());
+        let encoding = Encoding::of(&columns, &self.planned);
+        *self.encoding.lock().expect("no one panics while holding it") = Some(Arc::new(encoding));
+        Ok(found)
+    }
+
     /// Opens the transaction that takes the rows.
     async fn begin_direct(&self) -> Result<()> {
         let mut client = connect(&self.server).await?;
@@ -413,29 +453,33 @@ impl Sink for PostgresSink {
     }
 
     async fn begin(&self) -> Result<()> {
+        self.start(None).await.map(drop)
+    }
+
+    fn checkpoints(&self) -> bool {
+        self.way != Way::Direct
+    }
+
+    async fn resume(&self, fingerprint: &str) -> Result<Resumption> {
+        self.start(Some(fingerprint)).await
+    }
+
+    async fn settle(&self, part: u32) -> Result<Option<Checkpoint>> {
+        // What broke one session has likely broken those that wait for work.
+        self.idle.lock().expect("no one panics while holding it").clear();
         let mut control = self.control.lock().await;
         let client = control.client(&self.server).await?;
-        sessions::end_lower_epochs(client, &self.server.place(), &self.request.attempt).await?;
-        dmg_ambient::failpoint!("postgres.begin", dmg_connector::cut());
-        self.rows_taken.store(0, Ordering::SeqCst);
-        mark::drop_staging_up_to_now(self, client).await?;
-        dmg_ambient::failpoint!("postgres.swept", dmg_connector::cut());
-        mark::make_table(self, client).await?;
-        let columns = if self.way == Way::Direct {
-            self.begin_direct().await?;
-            catalog::as_planned(&self.found, &self.planned)?
-        } else {
-            client.batch(&self.staging_statements()).await?;
-            let staging = catalog::relation(client, Some(&self.target.schema), &self.staging()).await?;
-            let staging = staging.ok_or_else(|| {
-                Fault::new("SystemErrorLeaseLost", "The staging table is gone: another attempt took over.")
-            })?;
-            catalog::as_planned(&catalog::table_columns(client, &staging).await?, &self.planned)?
-        };
-        dmg_ambient::failpoint!("postgres.staging.made", dmg_connector::cut());
-        let encoding = Encoding::of(&columns, &self.planned);
-        *self.encoding.lock().expect("no one panics while holding it") = Some(Arc::new(encoding));
-        Ok(())
+        while let Some(lost) = self.lost.last() {
+            let process = i32::try_from(lost).unwrap_or_default();
+            sessions::end_session(client, &self.server.place(), process, &self.server.session.application).await?;
+            self.lost.ended(lost);
+        }
+        dmg_ambient::failpoint!("postgres.settle", dmg_connector::cut());
+        let kept = checkpoint::find(self, client, part).await?;
+        if let Some(kept) = &kept {
+            self.rows_taken.lock().expect("no one panics while holding it").insert(part, kept.report.rows);
+        }
+        Ok(kept)
     }
 
     async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>> {
@@ -456,11 +500,16 @@ impl Sink for PostgresSink {
             }
             None => connect(&self.server).await?,
         };
-        let statement = format!("COPY {table} ({}) FROM STDIN{}", self.column_list(), encoding.option());
-        let writer =
-            Writer::start(client, &statement, (place, self.rows_taken.clone()), encoding, index, self.traffic.clone())
-                .await?;
-        Ok(Box::new(writer))
+        let mut statement = format!("COPY {table} ({}) FROM STDIN{}", self.column_list(), encoding.option());
+        let noting = self
+            .checkpoints()
+            .then(|| Noting { table: checkpoint::own(self), session: self.lost.in_hand(client.process) });
+        if noting.is_some() {
+            // The rows and their checkpoint become staged together.
+            statement.insert_str(0, "BEGIN; ");
+        }
+        let (place, part) = ((place, self.rows_taken.clone()), (index, noting));
+        Ok(Box::new(Writer::start(client, &statement, place, encoding, part, self.traffic.clone()).await?))
     }
 
     async fn staged(&self, lanes: usize) -> Result<Option<Box<dyn Source>>> {
@@ -502,7 +551,13 @@ impl Sink for PostgresSink {
             client.batch("ROLLBACK").await?;
         }
         dmg_ambient::failpoint!("postgres.abort", dmg_connector::cut());
-        client.batch(&format!("SET lock_timeout = '10s'; DROP TABLE IF EXISTS {}", self.staging_quoted())).await
+        client
+            .batch(&format!(
+                "SET lock_timeout = '10s'; DROP TABLE IF EXISTS {}, {}",
+                self.staging_quoted(),
+                checkpoint::own(self)
+            ))
+            .await
     }
 
     fn traffic(&self) -> Arc<Traffic> {

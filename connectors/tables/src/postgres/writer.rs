@@ -1,20 +1,24 @@
 //! One part on its way into a table, by COPY: binary, or as text where only the server can make a value of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use dmg_connector::{BatchLimits, Column, Digester, Error, PartReport, PartWriter, Result, Traffic, published_seed};
+use dmg_connector::{
+    BatchLimits, Column, Digester, Error, PartReport, PartWriter, Result, Sums, Traffic, published_seed,
+};
 use dmg_protocol::{ColumnPlan, Fault, Kind};
 use tokio::sync::OwnedMutexGuard;
 
 use super::binary::{self, Putting};
 use super::catalog::Readable;
+use super::checkpoint;
 use super::client::{COPY_BYTES, COPY_HEAD, Client};
 use super::decode::Decoder;
 use super::encode;
 use super::types::Form;
+use crate::lost::InHand;
 
 /// Rows decoded again at once.
 const CHECK_ROWS: usize = 8 * 1024;
@@ -52,6 +56,16 @@ impl Encoding {
     }
 }
 
+/// Rows that the server took, by part.
+pub(super) type Taken = Arc<Mutex<BTreeMap<u32, u64>>>;
+
+/// The checkpoint that is written with a part.
+pub(super) struct Noting {
+    /// The table of checkpoints, quoted.
+    pub(super) table: String,
+    pub(super) session: InHand,
+}
+
 /// Where a session comes from and goes back to.
 pub(super) enum Place {
     /// Any session will do.
@@ -81,13 +95,15 @@ impl Place {
 pub(super) struct Writer {
     client: Option<Client>,
     place: Place,
-    /// Rows that the server took, over all parts.
-    taken: Arc<AtomicU64>,
+    taken: Taken,
     encoding: Arc<Encoding>,
     buffer: Vec<u8>,
     /// Where the rows of the buffer begin.
     rows_at: usize,
     check: Option<Check>,
+    /// Where rows are staged in a transaction of the part's own.
+    noting: Option<Noting>,
+    read: Sums,
     report: PartReport,
     index: u32,
     traffic: Arc<Traffic>,
@@ -98,9 +114,9 @@ impl Writer {
     pub(super) async fn start(
         mut client: Client,
         statement: &str,
-        (place, taken): (Place, Arc<AtomicU64>),
+        (place, taken): (Place, Taken),
         encoding: Arc<Encoding>,
-        index: u32,
+        (index, noting): (u32, Option<Noting>),
         traffic: Arc<Traffic>,
     ) -> Result<Self> {
         client.copy_in(statement).await?;
@@ -122,6 +138,8 @@ impl Writer {
             buffer,
             rows_at,
             check,
+            noting,
+            read: Sums::default(),
             report: PartReport::default(),
             index,
             traffic,
@@ -176,6 +194,10 @@ impl PartWriter for Writer {
         Ok(())
     }
 
+    fn note(&mut self, read: &Sums) {
+        self.read = read.clone();
+    }
+
     async fn finish(mut self: Box<Self>) -> Result<PartReport> {
         if self.buffer.len() > self.rows_at {
             self.send().await?;
@@ -199,7 +221,14 @@ impl PartWriter for Writer {
         if let Some(check) = self.check.take() {
             self.report.decoded = Some(check.finish()?);
         }
-        self.taken.fetch_add(rows, Ordering::SeqCst);
+        if let Some(noting) = &mut self.noting {
+            dmg_ambient::failpoint!("postgres.part.note", dmg_connector::cut());
+            let sql = checkpoint::note(&noting.table, self.index, &self.report, &self.read);
+            client.batch(&sql).await.map_err(|error| checkpoint::explained(self.index, error))?;
+            dmg_ambient::failpoint!("postgres.part.noted", dmg_connector::cut());
+            noting.session.give_back();
+        }
+        *self.taken.lock().expect("no one panics while holding it").entry(self.index).or_default() += rows;
         self.place.give_back(client);
         Ok(self.report.clone())
     }
@@ -242,7 +271,7 @@ impl Check {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<dmg_connector::Sums> {
+    fn finish(mut self) -> Result<Sums> {
         if !self.decoder.is_empty() {
             self.digester.update(&self.decoder.take()?)?;
         }

@@ -1,5 +1,6 @@
 //! Tests of the table stores against real servers and files. One binary, so that it links once.
 
+mod checkpoints;
 mod mysql_bad_input;
 mod mysql_postgres;
 mod mysql_read;

@@ -286,7 +286,10 @@ async fn what_a_dead_run_left_is_swept_and_a_living_one_is_left_alone() {
     let sums = stage(source_again(&world).await.as_ref(), living.as_mut()).await.expect("stages");
     let mut sink = world.sink(request(&world.run_id(1), 1, "dst", WriteMode::Append)).await.expect("opens");
     copy(source_again(&world).await.as_ref(), sink.as_mut()).await.expect("copies");
-    assert_eq!(world.run("SHOW TABLES LIKE '\\_dmg\\_%'"), format!("_dmg_{}_1\n_dmg_mine", &world.run_id(2)[..12]));
+    assert_eq!(
+        world.run("SHOW TABLES LIKE '\\_dmg\\_%'"),
+        format!("_dmg_{0}_1\n_dmg_{0}_1_parts\n_dmg_mine", &world.run_id(2)[..12])
+    );
     living.commit(&content(&sums)).await.expect("commits");
     assert_eq!(world.run("SELECT COUNT(*) FROM other"), "1");
 }

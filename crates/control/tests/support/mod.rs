@@ -344,6 +344,8 @@ impl<'a> Node<'a> {
             mark: "m".into(),
             found_committed: false,
             restarted: None,
+            resumed: None,
+            repeated: None,
             stages: vec![StageTime { stage: "move".into(), seconds: 2.0 }],
             bottleneck: dmg_protocol::Bottleneck::default(),
             skipped: None,

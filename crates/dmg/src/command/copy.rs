@@ -108,7 +108,7 @@ pub(crate) async fn run(
         redirect_secrets,
         sink_secrets: secrets(&sink, to.secret_file.as_ref().or(arguments.sink_secret_file.as_ref()), &to.side.uri)?,
         extra_ca: read_all(&arguments.store_ca)?,
-        restarted: None,
+        earlier: false,
         job: job(&arguments, source, sink, redirect)?,
     };
     let watcher = Watcher {

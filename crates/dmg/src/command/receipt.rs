@@ -218,6 +218,25 @@ fn skipped_words(skipped: &Skipped) -> String {
     format!("{} rows{codes}{place}", thousands(skipped.rows))
 }
 
+/// What became of earlier work, and what had to be done again.
+fn attempt_lines(receipt: &Receipt) -> impl Iterator<Item = String> {
+    let resumed = receipt.resumed.as_ref().map(|resumed| {
+        let (parts, rows) = (thousands(resumed.parts.into()), thousands(resumed.rows));
+        format!("resumed  {parts} parts with {rows} rows were staged by attempt {} and kept", resumed.epoch)
+    });
+    let repeated = receipt.repeated.as_ref().map(|repeated| {
+        let codes: Vec<_> = repeated.by_code.iter().map(|(code, times)| format!("{times} {code}")).collect();
+        let rows = thousands(repeated.rows);
+        format!(
+            "repeated {} parts broke off after {rows} rows and were read again ({})",
+            repeated.parts,
+            codes.join(", ")
+        )
+    });
+    let restarted = receipt.restarted.as_ref().map(|why| format!("restart  {why}"));
+    [resumed, repeated, restarted].into_iter().flatten()
+}
+
 /// The lines of [`print_receipt`].
 pub(crate) fn receipt_lines(receipt: &Receipt) -> Vec<String> {
     let mut lines = Vec::new();
@@ -237,6 +256,7 @@ pub(crate) fn receipt_lines(receipt: &Receipt) -> Vec<String> {
     if let Some(skipped) = &receipt.skipped {
         lines.push(format!("skipped  {}", skipped_words(skipped)));
     }
+    lines.extend(attempt_lines(receipt));
     let count = |verdict| receipt.columns.iter().filter(|column| column.verdict == verdict).count();
     let verdicts: Vec<_> = [Verdict::Exact, Verdict::Widened, Verdict::Checked, Verdict::Lossy]
         .into_iter()

@@ -6,6 +6,7 @@ mod registry;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use dmg_ambient::{Ambient, TaskGroup};
@@ -47,7 +48,8 @@ async fn serve(ambient: Ambient) -> std::io::Result<()> {
     let cancel = CancellationToken::new();
     let mut tasks: TaskGroup<std::io::Result<()>> = TaskGroup::new();
     let writer = tasks.spawn(write_messages(output, messages));
-    let listen = cancel.clone();
+    let (listen, gone) = (cancel.clone(), Arc::new(AtomicBool::new(false)));
+    let noticed = gone.clone();
     tasks.spawn(async move {
         while let Ok(Some(message)) = next_message(&mut input).await {
             match message {
@@ -59,10 +61,12 @@ async fn serve(ambient: Ambient) -> std::io::Result<()> {
             }
         }
         // The host is gone: nobody can say whether the lease is held, so nothing may be committed.
+        noticed.store(true, Ordering::SeqCst);
         listen.cancel();
         Ok(())
     });
-    let last = work(ambient, *start, outbox.clone(), answers, &cancel).await;
+    let host = Host { outbox: outbox.clone(), answers, cancel: cancel.clone(), gone };
+    let last = work(ambient, *start, host, &cancel).await;
     // A closed pipe means that nobody listens any more; there is nobody left to tell.
     let _ = outbox.send(last).await;
     drop(outbox);
@@ -75,13 +79,7 @@ async fn serve(ambient: Ambient) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn work(
-    ambient: Ambient,
-    start: Start,
-    outbox: mpsc::Sender<FromWorker>,
-    answers: watch::Receiver<Option<bool>>,
-    cancel: &CancellationToken,
-) -> FromWorker {
+async fn work(ambient: Ambient, start: Start, host: Host, cancel: &CancellationToken) -> FromWorker {
     let key = start.digest_key.map(dmg_protocol::worker::PipeSecret::into_secret);
     let result = match start.job {
         Job::Copy(job) => {
@@ -92,9 +90,8 @@ async fn work(
                 sink_secrets: start.sink_secrets.into_secrets(),
                 redirect_secrets: start.redirect_secrets.into_secrets(),
                 extra_ca: Vec::new(),
-                restarted: start.plan.map(|_| "An earlier attempt ended; its staged rows were thrown away.".to_owned()),
+                earlier: start.plan.is_some(),
             };
-            let host = Host { outbox, answers, cancel: cancel.clone() };
             dmg_engine::copy(&ambient, &Registry, request, &host, cancel).await.map(|mut receipt| {
                 if let Some(key) = &key {
                     keyed::hide_sums(&mut receipt, key);
@@ -162,6 +159,8 @@ struct Host {
     outbox: mpsc::Sender<FromWorker>,
     answers: watch::Receiver<Option<bool>>,
     cancel: CancellationToken,
+    /// Set when the host is not there any more.
+    gone: Arc<AtomicBool>,
 }
 
 fn host_gone() -> Fault {
@@ -178,6 +177,10 @@ impl Observer for Host {
     fn progress(&self, progress: Progress) {
         // Progress is only news: when the host is slow, the next report tells more.
         let _ = self.outbox.try_send(FromWorker::Progress { progress });
+    }
+
+    fn abandoned(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
     }
 
     async fn may_commit(&self) -> Result<bool, Fault> {
