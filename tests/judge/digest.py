@@ -26,6 +26,7 @@ TAGS = {
     "float32": 3, "float64": 3,
     "text": 5, "bytes": 6, "date": 7, "timestamp": 8, "instant": 9, "time": 10, "uuid": 11, "json": 12,
     "decimal": 13, "engine-text": 14,
+    "timestamp-nanos": 15, "instant-nanos": 16, "time-nanos": 17, "instant-with-offset": 18,
 }
 
 
@@ -48,8 +49,11 @@ def integer(value):
 def content(kind, value):
     """The canonical bytes of a value that is not NULL."""
     number = tag(kind)
-    if number in (1, 2, 4, 7, 8, 9, 10):
+    if number in (1, 2, 4, 7, 8, 9, 10, 15, 16, 17):
         return integer(int(value))
+    if number == 18:
+        moment, offset = value
+        return moment.to_bytes(16, "little", signed=True) + struct.pack("<h", offset)
     if number == 3:
         if value != value:
             return struct.pack("<Q", 0x7FF8000000000000)
@@ -109,7 +113,7 @@ def parquet_values(column, kind):
         return [None if v is None else int(v.scaleb(scale, EXACT)) for v in column.to_pylist()]
     if kind == "date":
         return column.cast(pa.int32()).to_pylist()
-    if kind in ("timestamp", "instant", "time"):
+    if kind in ("timestamp", "instant", "time", "timestamp-nanos", "instant-nanos", "time-nanos"):
         return column.cast(pa.int64()).to_pylist()
     return column.to_pylist()
 
@@ -228,7 +232,7 @@ def judge_receipt(path, make):
 
 def golden_value(kind, text):
     """Golden values are written so that every language reads them alike: numbers as decimal text, floats as the bits
-    of their own width in hex, bytes and uuids in hex, decimals and times as the integer behind them."""
+    of their own width in hex, bytes and uuids in hex, decimals and times as the integer behind them, an offset as a second integer."""
     if text is None:
         return None
     number = tag(kind)
@@ -237,8 +241,10 @@ def golden_value(kind, text):
     if number == 3:
         raw = bytes.fromhex(text)
         return struct.unpack(">f" if kind == "float32" else ">d", raw)[0]
-    if number in (2, 4, 7, 8, 9, 10):
+    if number in (2, 4, 7, 8, 9, 10, 15, 16, 17):
         return int(text)
+    if number == 18:
+        return tuple(int(part) for part in text.split(" "))
     if number in (6, 11):
         return bytes.fromhex(text)
     return text

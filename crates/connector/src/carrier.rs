@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use dmg_protocol::Kind;
 
-use crate::Column;
+use crate::{Column, moment};
 
 /// Field metadata: the kind.
 pub const KIND_KEY: &str = "dmg.kind";
@@ -33,6 +33,9 @@ pub fn data_type(kind: Kind) -> DataType {
         Kind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
         Kind::Instant => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         Kind::Time => DataType::Time64(TimeUnit::Microsecond),
+        Kind::TimestampNanos | Kind::InstantNanos => moment::nanos_type(),
+        Kind::TimeNanos => DataType::Time64(TimeUnit::Nanosecond),
+        Kind::InstantWithOffset => moment::offset_type(),
         Kind::Uuid => DataType::FixedSizeBinary(16),
     }
 }
@@ -76,6 +79,7 @@ pub fn column_of(field: &Field) -> Option<Column> {
             DataType::Timestamp(TimeUnit::Microsecond, None) => Kind::Timestamp,
             DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => Kind::Instant,
             DataType::Time64(TimeUnit::Microsecond) => Kind::Time,
+            DataType::Time64(TimeUnit::Nanosecond) => Kind::TimeNanos,
             DataType::FixedSizeBinary(16) => Kind::Uuid,
             _ => return None,
         },

@@ -6,13 +6,13 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch};
 use dmg_protocol::{ColumnDigest, Digest, Fault, Kind};
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
-use crate::{Column, Result};
+use crate::{Column, OffsetInstants, Result};
 
 /// Name and version of the algorithm, as receipts state it.
 pub const ALGORITHM: &str = "dmg-xxh3-128/1";
@@ -47,6 +47,10 @@ fn tag(kind: Kind) -> u8 {
         Kind::Json => 12,
         Kind::DecimalText => 13,
         Kind::EngineText => 14,
+        Kind::TimestampNanos => 15,
+        Kind::InstantNanos => 16,
+        Kind::TimeNanos => 17,
+        Kind::InstantWithOffset => 18,
     }
 }
 
@@ -235,7 +239,7 @@ impl ColumnHasher {
                 let array = array.as_primitive::<Float64Type>();
                 self.each(array, &mut out, |row| self.float(array.value(row)));
             }
-            Kind::Decimal { .. } => {
+            Kind::Decimal { .. } | Kind::TimestampNanos | Kind::InstantNanos => {
                 let array = array.as_primitive::<Decimal128Type>();
                 self.each(array, &mut out, |row| self.wide(array.value(row)));
             }
@@ -252,6 +256,11 @@ impl ColumnHasher {
                 self.words(array.as_primitive::<TimestampMicrosecondType>(), &mut out);
             }
             Kind::Time => self.words(array.as_primitive::<Time64MicrosecondType>(), &mut out),
+            Kind::TimeNanos => self.words(array.as_primitive::<Time64NanosecondType>(), &mut out),
+            Kind::InstantWithOffset => {
+                let parts = OffsetInstants::of(array).expect("the data type was just compared");
+                self.each(array, &mut out, |row| self.with_offset(parts.instants[row], parts.offsets[row]));
+            }
             Kind::Uuid => {
                 let array = array.as_fixed_size_binary();
                 self.each(array, &mut out, |row| xxh3_128_with_seed(array.value(row), self.seed));
@@ -294,6 +303,15 @@ impl ColumnHasher {
             Ok(word) => self.word(word),
             Err(_) => xxh3_128_with_seed(&value.to_le_bytes(), self.seed),
         }
+    }
+
+    /// Sixteen bytes of the moment, two of the offset.
+    #[inline]
+    fn with_offset(&self, instant: i128, offset: i16) -> u128 {
+        let mut content = [0; 18];
+        content[..16].copy_from_slice(&instant.to_le_bytes());
+        content[16..].copy_from_slice(&offset.to_le_bytes());
+        xxh3_128_with_seed(&content, self.seed)
     }
 
     /// The bits of the double; one NaN only; negative zero keeps its sign.

@@ -59,6 +59,13 @@ pub trait Format: Send + Sync {
     /// How the format holds a column.
     fn hold(&self, column: &Column) -> Holding;
 
+    /// The first and the last moment a column so held can say, in nanoseconds since 1970; none where it can say all that
+    /// its kind can. The copy checks each value before it hands it over.
+    fn span(&self, holding: &Holding) -> Option<(i128, i128)> {
+        let _ = holding;
+        None
+    }
+
     /// Rows and bytes a fragment should have at most; lanes end a fragment at whichever comes first.
     fn fragment_limits(&self) -> (u64, usize);
 

@@ -11,6 +11,7 @@ mod digest;
 mod error;
 mod files;
 mod format;
+mod moment;
 mod rejects;
 mod session;
 mod tables;
@@ -21,6 +22,10 @@ pub use digest::{ALGORITHM, ByteDigest, ColumnHasher, Digester, Sums, fingerprin
 pub use error::{Error, Result, cut};
 pub use files::{ByteStore, ByteStoreConnector, Condition, FileEntry, FileMark, RangeReader, StagedFile};
 pub use format::{FileEncoder, FileShape, Format, Fragment, FragmentEncoder, Holding};
+pub use moment::{
+    NANOS_INFINITY, NANOS_PER_DAY, NANOS_PER_MICRO, OffsetInstantBuilder, OffsetInstants, nanos_of_micros,
+    offset_instants,
+};
 pub use rejects::{Reject, Rejects};
 pub use session::{Session, Traffic};
 pub use tables::{

@@ -247,6 +247,12 @@ pub trait Sink: Send + Sync {
     /// How the sink would hold a column: for a target with columns of its own, `target` names it.
     fn hold(&self, source: &Column, target: Option<&Column>) -> Holding;
 
+    /// As [`crate::Format::span`].
+    fn span(&self, holding: &Holding) -> Option<(i128, i128)> {
+        let _ = holding;
+        None
+    }
+
     /// Characters to which that column pads text with blanks, where it holds a text and the padded one to be the same.
     /// The copy then pads before it digests, so that what is read back is what was sent.
     fn pads(&self, target: &Column) -> Option<usize> {

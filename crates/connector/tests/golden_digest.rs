@@ -9,10 +9,11 @@ use arrow_array::types::{
 };
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, FixedSizeBinaryArray, Float32Array, Float64Array,
-    PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray, Time64MicrosecondArray, Time64NanosecondArray,
+    TimestampMicrosecondArray,
 };
 
-use dmg_connector::{Column, Digester, schema};
+use dmg_connector::{Column, Digester, OffsetInstantBuilder, schema};
 use dmg_protocol::Kind;
 use serde_json::Value;
 
@@ -60,6 +61,21 @@ fn array(kind: Kind, texts: &Texts<'_>) -> ArrayRef {
         Kind::Timestamp => Arc::new(words().collect::<TimestampMicrosecondArray>()),
         Kind::Instant => Arc::new(words().collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
         Kind::Time => Arc::new(words().collect::<Time64MicrosecondArray>()),
+        Kind::TimeNanos => Arc::new(words().collect::<Time64NanosecondArray>()),
+        Kind::TimestampNanos | Kind::InstantNanos => {
+            let values = texts.iter().map(|text| text.map(|text| text.parse::<i128>().unwrap()));
+            Arc::new(values.collect::<Decimal128Array>().with_precision_and_scale(38, 9).unwrap())
+        }
+        Kind::InstantWithOffset => {
+            let mut builder = OffsetInstantBuilder::with_capacity(texts.len());
+            for text in texts {
+                match text.map(|text| text.split_once(' ').unwrap()) {
+                    Some((moment, offset)) => builder.append_value((moment.parse().unwrap(), offset.parse().unwrap())),
+                    None => builder.append_null(),
+                }
+            }
+            Arc::new(builder.finish())
+        }
         Kind::Uuid => {
             let values = texts.iter().map(|text| text.map(bytes));
             Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(values, 16).unwrap())

@@ -18,6 +18,7 @@ use dmg_connector::{data_type, text_form};
 use dmg_protocol::{Kind, Verdict};
 
 use crate::lossy::Lossy;
+use crate::nanos;
 use crate::styled::Style;
 
 /// How the values of one column get from one kind to another.
@@ -55,6 +56,10 @@ pub(crate) enum Conversion {
     Write { from: Kind, style: Style, exact: bool },
     /// Text with blanks behind it, up to so many characters.
     Pad(usize),
+    /// A moment to another kind of moment; what would be cut is refused.
+    Moment { from: Kind, to: Kind },
+    /// Moments in nanoseconds of which none lies outside, ends included.
+    Within { first: i128, last: i128 },
     /// What loses something, by the author's word.
     Lossy(Lossy),
     /// Two in a row.
@@ -73,6 +78,9 @@ pub(crate) fn conversion(from: Kind, to: Kind) -> Option<(Conversion, Verdict)> 
     use Kind::{Bytes, Date, DecimalText, EngineText, Float32, Float64, Json, Text, Timestamp, Uuid};
     if from == to {
         return Some((Conversion::Same, Verdict::Exact));
+    }
+    if let Some(verdict) = nanos::sound(from, to) {
+        return Some((Conversion::Moment { from, to }, verdict));
     }
     let cast = Conversion::Cast { from, to };
     let there_and_back = (Conversion::ThereAndBack { from, to }, Verdict::Checked);
@@ -165,6 +173,8 @@ impl Conversion {
             Conversion::Read { to, style } => style.read(array, *to),
             Conversion::Write { from, style, exact } => style.write(array, *from, *exact),
             Conversion::Pad(characters) => Ok(padded(array, *characters)),
+            Conversion::Moment { from, to } => nanos::convert(array, *from, *to, true),
+            Conversion::Within { first, last } => nanos::within(array, *first, *last),
             Conversion::Lossy(lossy) => lossy.apply(array),
             Conversion::Then(both) => both.0.apply(array).and_then(|between| both.1.apply(&between)),
         }

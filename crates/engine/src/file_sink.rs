@@ -126,6 +126,10 @@ impl Sink for FileSink {
         self.format.hold(source)
     }
 
+    fn span(&self, holding: &Holding) -> Option<(i128, i128)> {
+        self.format.span(holding)
+    }
+
     async fn plan(&mut self, columns: &[ColumnPlan]) -> Result<SinkPlan> {
         self.columns = columns
             .iter()

@@ -16,6 +16,7 @@ use dmg_connector::{
 use dmg_protocol::{Fault, PartPlan, Repeated};
 use futures::StreamExt;
 
+use crate::nanos;
 use crate::planner::Planned;
 use crate::reread;
 use crate::retry::Tries;
@@ -443,7 +444,11 @@ pub(crate) fn convert(work: &Work, batch: &RecordBatch, part: &PartPlan, rows_be
                 "Column \"{}\" holds a value that is {} in row {row} of {}; the target's type {} cannot take it.",
                 planned.plan.source, unfit.class, part.label, planned.plan.sink_type
             );
-            Fault::new("UserErrorValue", message).with("column", &planned.plan.source).with("row", row)
+            let fault = Fault::new("UserErrorValue", message).with("column", &planned.plan.source).with("row", row);
+            match nanos::remedy(&planned.plan, &unfit.class) {
+                Some(remedy) => fault.remedy(remedy),
+                None => fault,
+            }
         })?;
         arrays.push(array);
     }

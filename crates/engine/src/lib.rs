@@ -14,6 +14,7 @@ mod file_sink;
 mod file_source;
 mod lanes;
 mod lossy;
+mod nanos;
 mod open;
 mod planner;
 mod proof;

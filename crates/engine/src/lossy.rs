@@ -11,6 +11,7 @@ use dmg_connector::{data_type, text_form};
 use dmg_protocol::Kind;
 
 use crate::convert::{DAY_MICROS, Unfit, checked_cast, day_of, each, integer};
+use crate::nanos;
 
 /// What is lost, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(crate) enum Lossy {
     Float { from: Kind, to: Kind },
     /// The zone: the wall clock of UTC is kept, or taken for it.
     Zone { to: Kind },
+    /// Digits behind the microsecond, the offset, the zone or the time of day of a moment.
+    Moment { from: Kind, to: Kind },
     /// The time of day.
     TimeOfDay,
     /// Midnight in UTC of a day.
@@ -48,6 +51,9 @@ pub(crate) enum Word {
 pub(crate) fn lossy(from: Kind, to: Kind) -> Option<(Lossy, Word)> {
     use Kind::{Boolean, Date, Decimal, DecimalText, Float32, Float64, Instant, Timestamp};
     let whole = |kind| integer(kind).is_some();
+    if let Some(word) = nanos::losing(from, to) {
+        return Some((Lossy::Moment { from, to }, word));
+    }
     Some(match (from, to) {
         (Decimal { .. } | DecimalText, Decimal { .. }) => (Lossy::Round { from, to }, Word::Truncation),
         (Decimal { .. } | DecimalText, kind) if whole(kind) => (Lossy::Round { from, to }, Word::Truncation),
@@ -92,6 +98,7 @@ impl Lossy {
             }
             Lossy::Float { from, to } => float(array, from, to),
             Lossy::Zone { to } => each::<TimestampMicrosecondType, TimestampMicrosecondType>(array, to, Ok),
+            Lossy::Moment { from, to } => nanos::convert(array, from, to, false),
             Lossy::TimeOfDay => {
                 each::<TimestampMicrosecondType, Date32Type>(array, Kind::Date, |moment| Ok(day_of(moment)?.0))
             }

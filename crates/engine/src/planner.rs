@@ -6,6 +6,7 @@ use dmg_protocol::{ColumnPlan, Fault, Kind, Verdict};
 
 use crate::convert::{Conversion, conversion, is_text};
 use crate::lossy::{Word, lossy, text_limit};
+use crate::nanos;
 use crate::styled::Style;
 
 /// One planned column and how to get it.
@@ -55,6 +56,16 @@ pub(crate) fn plan_declared(
         let between = wish.kind.filter(|kind| *kind != column.kind);
         let renamed = Column { name: name.clone(), kind: between.unwrap_or(column.kind), ..column.clone() };
         let holding = sink.hold(&renamed, target_column);
+        let span = sink.span(&holding);
+        // Who allows digits to be cut gets a type that holds every year.
+        let coarser = nanos::coarse(renamed.kind).filter(|_| {
+            let way = Way { column, name: &name, holding: &holding, wish, options: wishes.options };
+            span.is_some() && wish.kind.is_none() && way.may_lose(Word::Truncation)
+        });
+        let (holding, span) = match coarser {
+            Some(kind) => (sink.hold(&Column { kind, ..renamed.clone() }, target_column), None),
+            None => (holding, span),
+        };
         let way = Way { column, name: &name, holding: &holding, wish, options: wishes.options };
         let (conversion, promise) = way.find(between)?;
         let verdict = promise.max(holding.verdict);
@@ -66,6 +77,10 @@ pub(crate) fn plan_declared(
             return Err(way.loses(reason.as_deref().unwrap_or("the types differ")));
         }
         let (conversion, verdict, reason) = way.cut(conversion, verdict, reason);
+        let conversion = match span {
+            Some((first, last)) if verdict >= Verdict::Checked => conversion.then(Conversion::Within { first, last }),
+            _ => conversion,
+        };
         let pads = target_column.filter(|target| target.type_name != column.type_name && holding.kind == Kind::Text);
         let (conversion, verdict, reason) = match pads.and_then(|target| sink.pads(target)) {
             Some(characters) => {
@@ -104,8 +119,11 @@ fn wish<'a>(column: &Column, name: &str, wishes: &Wishes<'a>) -> Wish<'a> {
     let declared = wishes.declared.iter().find(|declared| declared.name == column.name);
     // A declared column without culture and format is read as its kind by the file's reader.
     let declared = declared.filter(|declared| declared.format.is_some() || declared.culture.is_some());
+    let said = wishes.options.conversion.kinds.iter().find(|(column, _)| alike(column)).map(|(_, kind)| *kind);
+    // The types of documents have steps of 100 ns: what the source holds so finely is not to be cut by their names.
+    let typed = line.and_then(|line| line.kind).filter(|kind| nanos::coarse(column.kind) != Some(*kind));
     Wish {
-        kind: line.and_then(|line| line.kind).or(declared.and_then(|declared| declared.kind)),
+        kind: said.or(typed).or(declared.and_then(|declared| declared.kind)),
         format: line
             .and_then(|line| line.format.as_deref())
             .or(declared.and_then(|declared| declared.format.as_deref())),
@@ -139,6 +157,15 @@ impl Way<'_> {
             && let Some(style) = self.style(to)?
         {
             return Ok((Conversion::Read { to, style }, Verdict::Checked));
+        }
+        // Formats know microseconds.
+        let (read, written) = (nanos::coarse(to).filter(|_| is_text(from)), nanos::coarse(from).filter(|_| is_text(to)));
+        if let Some(between) = read.or(written)
+            && self.style(between)?.is_some()
+        {
+            let (first, promise) = self.step(from, between)?;
+            let (second, other) = self.step(between, to)?;
+            return Ok((first.then(second), promise.max(other)));
         }
         if is_text(to)
             && !is_text(from)

@@ -522,6 +522,9 @@ pub struct TypeConversion {
     /// .NET format of times of day in texts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_format: Option<String>,
+    /// Kinds that columns (sink names) are handed over as, whatever the source holds them as.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<String, crate::Kind>,
 }
 
 /// How many rows may be left out, and where they go.

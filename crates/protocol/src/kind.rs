@@ -51,6 +51,15 @@ pub enum Kind {
     Instant,
     /// Microseconds since midnight, 24:00:00 included.
     Time,
+    /// A timestamp finer than microseconds: nanoseconds since 1970-01-01 in 38 digits, wide enough for every year; the
+    /// infinities are the extremes of those digits.
+    TimestampNanos,
+    /// The same since 1970-01-01 UTC.
+    InstantNanos,
+    /// Nanoseconds since midnight, 24:00:00 included.
+    TimeNanos,
+    /// An instant in nanoseconds, as [`Kind::InstantNanos`], and the minutes its clock was east of UTC.
+    InstantWithOffset,
     /// 16 octets in RFC 9562 order.
     Uuid,
     /// JSON text as the source gave it.
@@ -64,7 +73,7 @@ pub enum Kind {
 #[error("`{0}` is not a kind of value")]
 pub struct ParseKindError(pub String);
 
-const PLAIN: [(Kind, &str); 21] = [
+const PLAIN: [(Kind, &str); 25] = [
     (Kind::Boolean, "boolean"),
     (Kind::Int8, "int8"),
     (Kind::Int16, "int16"),
@@ -83,6 +92,10 @@ const PLAIN: [(Kind, &str); 21] = [
     (Kind::Timestamp, "timestamp"),
     (Kind::Instant, "instant"),
     (Kind::Time, "time"),
+    (Kind::TimestampNanos, "timestamp-nanos"),
+    (Kind::InstantNanos, "instant-nanos"),
+    (Kind::TimeNanos, "time-nanos"),
+    (Kind::InstantWithOffset, "instant-with-offset"),
     (Kind::Uuid, "uuid"),
     (Kind::Json, "json"),
     (Kind::EngineText, "engine-text"),

@@ -320,7 +320,8 @@ fn progress() -> Progress {
 #[test]
 fn values() {
     let kinds: Vec<Kind> = "boolean int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 decimal(38,10) \
-                            decimal text bytes date timestamp instant time uuid json engine-text"
+                            decimal text bytes date timestamp instant time uuid json engine-text timestamp-nanos \
+                            instant-nanos time-nanos instant-with-offset"
         .split_whitespace()
         .map(|name| name.parse().unwrap())
         .collect();

@@ -36,11 +36,13 @@ pub(super) fn hold(source: &Column, target: Option<&Column>, version: &Version) 
         (Kind::Uuid, Kind::Text) if name.starts_with("char(36)") || name.starts_with("varchar(36)") => {
             exact(Kind::Uuid)
         }
-        (Kind::Instant, Kind::Timestamp) => checked(Kind::Instant, name, IN_UTC),
-        (Kind::Instant, Kind::Instant) => {
+        (Kind::Instant | Kind::InstantNanos | Kind::InstantWithOffset, Kind::Timestamp) => {
+            checked(Kind::Instant, name, IN_UTC)
+        }
+        (Kind::Instant | Kind::InstantNanos | Kind::InstantWithOffset, Kind::Instant) => {
             checked(Kind::Instant, name, "only moments from 1970 to 2038 can be stored (2106 in newer versions)")
         }
-        (Kind::Timestamp | Kind::Date, Kind::Timestamp) if whole_moments(name) && !of_mysql(source) => {
+        (Kind::Timestamp | Kind::TimestampNanos | Kind::Date, Kind::Timestamp) if whole_moments(name) && !of_mysql(source) => {
             checked(Kind::Timestamp, name, YEARS)
         }
         (Kind::Timestamp, Kind::Timestamp) if whole_moments(name) => exact(Kind::Timestamp),
@@ -107,9 +109,10 @@ fn native(source: &Column, version: &Version) -> Holding {
         Kind::Date if own => exact("date"),
         Kind::Date => checked(kind, "date", YEARS),
         Kind::Timestamp if own => exact("datetime(6)"),
-        Kind::Timestamp => checked(kind, "datetime(6)", YEARS),
-        Kind::Instant => checked(kind, "datetime(6)", IN_UTC),
-        Kind::Time => exact("time(6)"),
+        Kind::Timestamp | Kind::TimestampNanos => checked(Kind::Timestamp, "datetime(6)", YEARS),
+        Kind::Instant | Kind::InstantNanos => checked(Kind::Instant, "datetime(6)", IN_UTC),
+        Kind::InstantWithOffset => Holding { kind: Kind::Text, ..text(source) },
+        Kind::Time | Kind::TimeNanos => Holding::exact(Kind::Time, "time(6)"),
         // MariaDB's own type refuses many that others hold.
         Kind::Uuid => exact("char(36) CHARACTER SET ascii COLLATE ascii_bin"),
         Kind::Json if version.mariadb => exact("json"),

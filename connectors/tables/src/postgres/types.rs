@@ -126,12 +126,12 @@ pub(super) fn native(kind: Kind, source_type: &str) -> String {
         Kind::Decimal { precision, scale } => format!("numeric({precision},{scale})"),
         Kind::DecimalText => "numeric".to_owned(),
         Kind::Text => limited_text(source_type).unwrap_or("text").to_owned(),
-        Kind::EngineText => "text".to_owned(),
+        Kind::EngineText | Kind::InstantWithOffset => "text".to_owned(),
         Kind::Bytes => "bytea".to_owned(),
         Kind::Date => "date".to_owned(),
-        Kind::Timestamp => "timestamp without time zone".to_owned(),
-        Kind::Instant => "timestamp with time zone".to_owned(),
-        Kind::Time => "time without time zone".to_owned(),
+        Kind::Timestamp | Kind::TimestampNanos => "timestamp without time zone".to_owned(),
+        Kind::Instant | Kind::InstantNanos => "timestamp with time zone".to_owned(),
+        Kind::Time | Kind::TimeNanos => "time without time zone".to_owned(),
         Kind::Uuid => "uuid".to_owned(),
         Kind::Json => if source_type == "jsonb" { "jsonb" } else { "json" }.to_owned(),
     }
@@ -152,7 +152,11 @@ pub(super) fn native_kind(kind: Kind) -> Kind {
         Kind::UInt16 => Kind::Int32,
         Kind::UInt32 => Kind::Int64,
         Kind::UInt64 => Kind::Decimal { precision: 20, scale: 0 },
-        Kind::EngineText => Kind::Text,
+        // The server's own type with a zone keeps no offset.
+        Kind::EngineText | Kind::InstantWithOffset => Kind::Text,
+        Kind::TimestampNanos => Kind::Timestamp,
+        Kind::InstantNanos => Kind::Instant,
+        Kind::TimeNanos => Kind::Time,
         other => other,
     }
 }

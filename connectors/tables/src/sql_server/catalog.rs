@@ -229,7 +229,7 @@ pub(super) fn as_planned(found: &[Readable], planned: &[ColumnPlan]) -> Result<V
                 let message = format!("Column \"{}\" is no longer in the target.", plan.sink);
                 Fault::new("UserErrorColumnMissing", message).with("column", &plan.sink)
             })?;
-            let form = reading_as(&readable.native, plan.kind, &plan.sink_type).ok_or_else(|| {
+            let form = reading_as(&readable.native, plan.kind).ok_or_else(|| {
                 let message = format!(
                     "Column \"{}\" of type {} cannot be read back as {}.",
                     plan.sink, readable.column.type_name, plan.kind

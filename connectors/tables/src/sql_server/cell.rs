@@ -1,6 +1,8 @@
 //! One value on its way between a driver and Arrow, as SQL Server's protocol counts it, and the calendar between its
 //! way of counting and ours. It borrows what it can.
 
+use dmg_connector::NANOS_PER_DAY;
+
 /// A value of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Cell<'a> {
@@ -70,6 +72,8 @@ pub(super) const DAYS_1900_TO_1970: i64 = 25_567;
 pub(super) const LAST_DAY: i64 = 3_652_058;
 /// Microseconds of a day.
 pub(super) const DAY: i64 = 86_400_000_000;
+/// Nanoseconds of the server's finest step.
+pub(super) const NANOS_PER_TICK: i64 = 100;
 /// Steps of 100 ns of a day.
 pub(super) const DAY_TICKS: i64 = 864_000_000_000;
 
@@ -101,6 +105,21 @@ pub(super) fn from_micros(micros: i64, scale: u8) -> Option<u64> {
 pub(super) fn split_micros(micros: i64) -> Option<(u32, i64)> {
     let days = micros.div_euclid(DAY) + DAYS_TO_1970;
     (0..=LAST_DAY).contains(&days).then_some((days as u32, micros.rem_euclid(DAY)))
+}
+
+/// Nanoseconds since 1970 as day since 0001-01-01 and nanoseconds of the day, where SQL Server has that day.
+#[inline]
+pub(super) fn split_nanos(nanos: i128) -> Option<(u32, u64)> {
+    let days = nanos.div_euclid(NANOS_PER_DAY) + i128::from(DAYS_TO_1970);
+    let inside = (0..=i128::from(LAST_DAY)).contains(&days);
+    inside.then_some((days as u32, nanos.rem_euclid(NANOS_PER_DAY) as u64))
+}
+
+/// Steps of 10^-scale seconds of a time of day in nanoseconds; `None` if it is finer than that.
+#[inline]
+pub(super) fn from_nanos(nanos: u64, scale: u8) -> Option<u64> {
+    let step = TENS[usize::from(9 - scale.min(7))];
+    nanos.is_multiple_of(step).then_some(nanos / step)
 }
 
 /// Milliseconds of a day in steps of 1/300 second, as the server itself shows them: 0, 3, 7, 10, ...

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_array::builder::BooleanBufferBuilder;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
-    TimestampMicrosecondType, UInt8Type,
+    Time64NanosecondType, TimestampMicrosecondType, UInt8Type,
 };
 use arrow_array::{
     ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, RecordBatch,
@@ -14,11 +14,10 @@ use arrow_array::{
 };
 use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::SchemaRef;
-use dmg_connector::{BatchLimits, Column, Error, Result, data_type, schema};
+use dmg_connector::{BatchLimits, Column, Error, NANOS_PER_DAY, Result, data_type, offset_instants, schema};
 use dmg_protocol::{Fault, Kind};
 
-use super::cell::{self, Cell, DAY, DAYS_1900_TO_1970, DAYS_TO_1970};
-use super::moment;
+use super::cell::{self, Cell, DAY, DAYS_1900_TO_1970, DAYS_TO_1970, NANOS_PER_TICK};
 use super::types::Form;
 use super::variant;
 
@@ -163,6 +162,9 @@ enum Values {
     Date(Vec<i32>),
     Micros(Vec<i64>),
     Time(Vec<i64>),
+    Nanos(Vec<i128>),
+    TimeNanos(Vec<i64>),
+    WithOffset { instants: Vec<i128>, offsets: Vec<i16> },
     Uuid(Vec<u8>),
     Variable { offsets: Vec<i32>, bytes: Vec<u8>, form: Form },
 }
@@ -183,8 +185,14 @@ impl Cells {
             Form::Date => Values::Date(Vec::with_capacity(capacity)),
             Form::Timestamp | Form::Instant => Values::Micros(Vec::with_capacity(capacity)),
             Form::Time => Values::Time(Vec::with_capacity(capacity)),
+            Form::TimestampNanos | Form::InstantNanos => Values::Nanos(Vec::with_capacity(capacity)),
+            Form::TimeNanos => Values::TimeNanos(Vec::with_capacity(capacity)),
+            Form::WithOffset => Values::WithOffset {
+                instants: Vec::with_capacity(capacity),
+                offsets: Vec::with_capacity(capacity),
+            },
             Form::Uuid => Values::Uuid(Vec::with_capacity(capacity * 16)),
-            Form::Text | Form::Bytes | Form::Moment { .. } | Form::Variant => {
+            Form::Text | Form::Bytes | Form::Variant => {
                 let mut offsets = Vec::with_capacity(capacity + 1);
                 offsets.push(0);
                 Values::Variable { offsets, bytes: Vec::new(), form }
@@ -201,7 +209,14 @@ impl Cells {
             Values::UInt8(values) => values.push(0),
             Values::Int16(values) => values.push(0),
             Values::Int32(values) | Values::Date(values) => values.push(0),
-            Values::Int64(values) | Values::Micros(values) | Values::Time(values) => values.push(0),
+            Values::Int64(values) | Values::Micros(values) | Values::Time(values) | Values::TimeNanos(values) => {
+                values.push(0);
+            }
+            Values::Nanos(values) => values.push(0),
+            Values::WithOffset { instants, offsets } => {
+                instants.push(0);
+                offsets.push(0);
+            }
             Values::Float32(values) => values.push(0.0),
             Values::Float64(values) => values.push(0.0),
             Values::Decimal { values, .. } => values.push(0),
@@ -231,6 +246,14 @@ impl Cells {
             (Values::Time(values), Cell::Time { ticks, scale }) => {
                 values.push(cell::in_micros(ticks, scale).ok_or(Refusal::Digits)?);
             }
+            (Values::Nanos(values), cell) => values.push(nanos(cell)?),
+            (Values::TimeNanos(values), Cell::Time { ticks, scale }) => {
+                values.push(cell::in_ticks7(ticks, scale) as i64 * NANOS_PER_TICK);
+            }
+            (Values::WithOffset { instants, offsets }, cell @ Cell::Offset { minutes, .. }) => {
+                instants.push(nanos(cell)?);
+                offsets.push(minutes);
+            }
             (Values::Uuid(bytes), Cell::Uuid(value)) => bytes.extend_from_slice(&value),
             (Values::Variable { offsets, bytes, form }, cell) => {
                 let start = bytes.len();
@@ -242,10 +265,6 @@ impl Cells {
                     (Form::Bytes, Cell::Bytes(octets)) => {
                         within(octets.len(), value_max)?;
                         bytes.extend_from_slice(octets);
-                    }
-                    (Form::Moment { scale }, cell) => {
-                        let cell = moment::at_scale(cell, scale).ok_or(Refusal::Digits)?;
-                        moment::write(cell, bytes).ok_or(Refusal::Damaged)?;
                     }
                     (Form::Variant, cell) => variant::write(cell, bytes).ok_or(Refusal::Damaged)?,
                     _ => return Err(Refusal::Damaged),
@@ -283,6 +302,9 @@ impl Cells {
             Values::Date(values) => primitive::<Date32Type>(values, nulls, kind),
             Values::Micros(values) => primitive::<TimestampMicrosecondType>(values, nulls, kind),
             Values::Time(values) => primitive::<Time64MicrosecondType>(values, nulls, kind),
+            Values::Nanos(values) => primitive::<Decimal128Type>(values, nulls, kind),
+            Values::TimeNanos(values) => primitive::<Time64NanosecondType>(values, nulls, kind),
+            Values::WithOffset { instants, offsets } => offset_instants(renew(instants), renew(offsets), nulls),
             Values::Uuid(bytes) => {
                 Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(renew(bytes)), nulls).ok()?)
             }
@@ -341,6 +363,16 @@ fn micros(cell: Cell<'_>) -> std::result::Result<i64, Refusal> {
         _ => return Err(Refusal::Damaged),
     };
     Ok(days * DAY + micros)
+}
+
+/// Nanoseconds since 1970.
+#[inline]
+fn nanos(cell: Cell<'_>) -> std::result::Result<i128, Refusal> {
+    let (Cell::DateTime2 { days, ticks, scale } | Cell::Offset { days, ticks, scale, .. }) = cell else {
+        return Err(Refusal::Damaged);
+    };
+    let ticks = i128::from(cell::in_ticks7(ticks, scale));
+    Ok(i128::from(i64::from(days) - DAYS_TO_1970) * NANOS_PER_DAY + ticks * i128::from(NANOS_PER_TICK))
 }
 
 fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>, kind: Kind) -> ArrayRef {

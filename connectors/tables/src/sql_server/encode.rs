@@ -4,18 +4,17 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
-    TimestampMicrosecondType, UInt8Type,
+    Time64NanosecondType, TimestampMicrosecondType, UInt8Type,
 };
 use arrow_array::{
     Array, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float32Array, Float64Array,
     Int16Array, Int32Array, Int64Array, StringArray, UInt8Array,
 };
 use arrow_array::{ArrayRef, RecordBatch};
-use dmg_connector::{Error, Result};
+use dmg_connector::{Error, NANOS_PER_DAY, OffsetInstants, Result};
 use dmg_protocol::{Fault, Kind};
 
 use super::cell::{self, Cell, DAY, DAYS_1900_TO_1970, DAYS_TO_1970, LAST_DAY, Value};
-use super::moment;
 use super::types::{MAX, Native, staged};
 use super::variant;
 
@@ -124,6 +123,10 @@ const DIGITS: Misfit = "a number with more digits than the column holds";
 const NOT_FINITE: Misfit = "NaN or an infinity, which SQL Server cannot hold";
 const YEARS: Misfit = "a date outside the years the column holds";
 const TOO_FINE: Misfit = "finer than the column, which would round it";
+const OFFSETS: Misfit = "a UTC offset of more than 14 hours, which SQL Server cannot hold";
+const HOUR_24: Misfit = "24:00:00, which SQL Server cannot hold";
+/// Minutes of the greatest offset.
+const OFFSET_MINUTES_MAX: u16 = 840;
 const NOT_SUCH: Misfit = "no value of the column's type in the form the server writes it";
 const ZERO_PADDED: Misfit = "shorter than the column, which would fill it with zeros";
 
@@ -145,6 +148,9 @@ enum Carrier<'a> {
     Decimal(&'a Decimal128Array, u8),
     Date(&'a Date32Array),
     Micros(&'a [i64]),
+    Nanos(&'a [i128]),
+    TimeNanos(&'a [i64]),
+    WithOffset(OffsetInstants<'a>),
     Uuid(&'a FixedSizeBinaryArray),
     Text(&'a StringArray),
     Bytes(&'a BinaryArray),
@@ -200,6 +206,9 @@ impl<'a> Encoder<'a> {
                 Cell::Date(days as u32)
             }
             Carrier::Micros(values) => moment_of(values[row], &taker.fit)?,
+            Carrier::Nanos(values) => fine_moment(values[row], 0, &taker.fit)?,
+            Carrier::TimeNanos(values) => fine_time(values[row], &taker.fit)?,
+            Carrier::WithOffset(values) => with_offset(values, row, &taker.fit)?,
             Carrier::Uuid(array) => Cell::Uuid(array.value(row).try_into().map_err(|_| NOT_SUCH)?),
             Carrier::Text(array) => return text(array.value(row), &taker.fit),
             Carrier::Bytes(array) => octets(array.value(row), &taker.fit)?,
@@ -233,6 +242,11 @@ fn carrier(array: &ArrayRef, kind: Kind) -> Option<Carrier<'_>> {
             Carrier::Micros(array.as_primitive_opt::<TimestampMicrosecondType>()?.values())
         }
         Kind::Time => Carrier::Micros(array.as_primitive_opt::<Time64MicrosecondType>()?.values()),
+        Kind::TimestampNanos | Kind::InstantNanos => {
+            Carrier::Nanos(array.as_primitive_opt::<Decimal128Type>()?.values())
+        }
+        Kind::TimeNanos => Carrier::TimeNanos(array.as_primitive_opt::<Time64NanosecondType>()?.values()),
+        Kind::InstantWithOffset => Carrier::WithOffset(OffsetInstants::of(array.as_ref())?),
         Kind::Uuid => Carrier::Uuid(array.as_fixed_size_binary_opt()?),
         Kind::Text | Kind::Json | Kind::EngineText | Kind::DecimalText => Carrier::Text(array.as_string_opt::<i32>()?),
         Kind::Bytes => Carrier::Bytes(array.as_binary_opt::<i32>()?),
@@ -254,7 +268,7 @@ fn decimal(value: i128, scale: u8, fit: &Fit) -> std::result::Result<Cell<'stati
 fn moment_of(micros: i64, fit: &Fit) -> std::result::Result<Cell<'static>, Misfit> {
     if let Fit::Time { scale, sent } = fit {
         if !(0..DAY).contains(&micros) {
-            return Err("24:00:00, which SQL Server cannot hold");
+            return Err(HOUR_24);
         }
         cell::from_micros(micros, *scale).ok_or(TOO_FINE)?;
         return Ok(Cell::Time { ticks: cell::from_micros(micros, *sent).ok_or(TOO_FINE)?, scale: *sent });
@@ -292,6 +306,39 @@ fn moment_of(micros: i64, fit: &Fit) -> std::result::Result<Cell<'static>, Misfi
     }
 }
 
+/// Nanoseconds since 1970 in UTC, as the column counts.
+fn fine_moment(nanos: i128, minutes: i16, fit: &Fit) -> std::result::Result<Cell<'static>, Misfit> {
+    let (days, of_day) = cell::split_nanos(nanos).ok_or(YEARS)?;
+    match *fit {
+        Fit::DateTime2 { scale, .. } => {
+            Ok(Cell::DateTime2 { days, ticks: cell::from_nanos(of_day, scale).ok_or(TOO_FINE)?, scale })
+        }
+        Fit::Offset { scale, sent } => {
+            cell::from_nanos(of_day, scale).ok_or(TOO_FINE)?;
+            Ok(Cell::Offset { days, ticks: cell::from_nanos(of_day, sent).ok_or(TOO_FINE)?, scale: sent, minutes })
+        }
+        _ => Err(NOT_SUCH),
+    }
+}
+
+/// Nanoseconds since midnight.
+fn fine_time(nanos: i64, fit: &Fit) -> std::result::Result<Cell<'static>, Misfit> {
+    let Fit::Time { scale, sent } = *fit else { return Err(NOT_SUCH) };
+    let of_day = u64::try_from(nanos).ok().filter(|nanos| i128::from(*nanos) < NANOS_PER_DAY).ok_or(HOUR_24)?;
+    cell::from_nanos(of_day, scale).ok_or(TOO_FINE)?;
+    Ok(Cell::Time { ticks: cell::from_nanos(of_day, sent).ok_or(TOO_FINE)?, scale: sent })
+}
+
+fn with_offset(values: &OffsetInstants<'_>, row: usize, fit: &Fit) -> std::result::Result<Cell<'static>, Misfit> {
+    let minutes = values.offsets[row];
+    if minutes.unsigned_abs() > OFFSET_MINUTES_MAX {
+        return Err(OFFSETS);
+    }
+    // The clock it is read from must be within the years as well.
+    cell::split_nanos(values.local(row)).ok_or(YEARS)?;
+    fine_moment(values.instants[row], minutes, fit)
+}
+
 fn measured(length: usize, limit: Option<usize>, fixed: bool, short: Misfit) -> std::result::Result<(), Misfit> {
     match limit {
         Some(limit) if length > limit => Err(TOO_LONG),
@@ -322,15 +369,6 @@ fn text<'a>(value: &'a str, fit: &Fit) -> std::result::Result<Value<'a>, Misfit>
         }
         Fit::Xml => Cell::Xml(value),
         Fit::Variant => return variant::parse(value).ok_or(NOT_SUCH),
-        Fit::DateTime2 { scale, .. } => moment::parse(value, "datetime2", scale).ok_or(NOT_SUCH)?,
-        Fit::Time { scale, sent } => {
-            moment::parse(value, "time", scale).ok_or(NOT_SUCH)?;
-            moment::parse(value, "time", sent).ok_or(NOT_SUCH)?
-        }
-        Fit::Offset { scale, sent } => {
-            moment::parse(value, "datetimeoffset", scale).ok_or(NOT_SUCH)?;
-            moment::parse(value, "datetimeoffset", sent).ok_or(NOT_SUCH)?
-        }
         _ => return Err(NOT_SUCH),
     };
     Ok(Value::Cell(cell))
@@ -348,6 +386,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow_array::{TimestampMicrosecondArray, new_null_array};
+    use dmg_connector::text_form::text_to_array;
     use dmg_connector::{Column, data_type, schema};
 
     use super::*;
@@ -373,6 +412,10 @@ mod tests {
         Arc::new(StringArray::from(vec![text]))
     }
 
+    fn of(kind: &str, text: &str) -> ArrayRef {
+        text_to_array(&StringArray::from(vec![text]), kind.parse().expect("a kind")).expect("a value")
+    }
+
     fn micros(value: i64) -> ArrayRef {
         Arc::new(TimestampMicrosecondArray::from(vec![value]))
     }
@@ -382,7 +425,19 @@ mod tests {
         for (kind, target, array, expected) in [
             ("text", "nvarchar(2)", text_of("😀"), "Cell(Text(\"😀\"))"),
             ("text", "char(2)", text_of("ab"), "Cell(Text(\"ab\"))"),
-            ("engine-text", "time(3)", text_of("00:00:00.5"), "Cell(Time { ticks: 5000000, scale: 7 })"),
+            ("time-nanos", "time(3)", of("time-nanos", "00:00:00.5"), "Cell(Time { ticks: 5000000, scale: 7 })"),
+            (
+                "timestamp-nanos",
+                "datetime2(7)",
+                of("timestamp-nanos", "9999-12-31 23:59:59.9999999"),
+                "Cell(DateTime2 { days: 3652058, ticks: 863999999999, scale: 7 })",
+            ),
+            (
+                "instant-with-offset",
+                "datetimeoffset(2)",
+                of("instant-with-offset", "1970-01-01 00:30:00.25+05:30"),
+                "Cell(Offset { days: 719161, ticks: 684002500000, scale: 7, minutes: 330 })",
+            ),
             ("engine-text", "sql_variant", text_of("int:7"), "Cell(I32(7))"),
             ("timestamp", "datetime", micros(3_000), "Cell(DateTime { days: 25567, ticks: 1 })"),
             ("timestamp", "smalldatetime", micros(60_000_000), "Cell(DateTime2 { days: 719162, ticks: 60, scale: 0 })"),
@@ -418,8 +473,14 @@ mod tests {
             ("timestamp", "smalldatetime", micros(1_000_000), TOO_FINE),
             ("decimal(19,4)", "smallmoney", decimal(1_i128 << 31), DIGITS),
             ("decimal(19,4)", "money", decimal(1_i128 << 63), DIGITS),
-            ("engine-text", "time(3)", text_of("00:00:00.0001"), NOT_SUCH),
-            ("engine-text", "datetimeoffset(7)", text_of("today"), NOT_SUCH),
+            ("time-nanos", "time(3)", of("time-nanos", "00:00:00.0001"), TOO_FINE),
+            ("time-nanos", "time(7)", of("time-nanos", "24:00:00"), HOUR_24),
+            ("timestamp-nanos", "datetime2(7)", of("timestamp-nanos", "2024-01-01 00:00:00.00000001"), TOO_FINE),
+            ("timestamp-nanos", "datetime2(7)", of("timestamp-nanos", "infinity"), YEARS),
+            ("instant-nanos", "datetimeoffset(3)", of("instant-nanos", "2024-01-01 00:00:00.0001+00"), TOO_FINE),
+            ("instant-with-offset", "datetimeoffset", of("instant-with-offset", "2024-01-01 00:00:00+15:00"), OFFSETS),
+            ("instant-with-offset", "datetimeoffset", of("instant-with-offset", "0001-01-01 00:00:00+01:00"), YEARS),
+            ("instant-with-offset", "datetimeoffset", of("instant-with-offset", "0001-12-31 23:30:00-01:00 BC"), YEARS),
             ("text", "nvarchar(1)", new_null_array(&data_type(Kind::Text), 1), NULL),
         ] {
             assert_eq!(one(kind, target, array), Err(expected), "{kind} to {target}");

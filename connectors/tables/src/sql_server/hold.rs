@@ -29,6 +29,10 @@ pub(super) fn hold(source: &Column, target: Option<&Column>) -> Holding {
     let Some(target) = target else {
         let kind = native_kind(source.kind, &source.type_name);
         let type_name = native(source.kind, &source.type_name);
+        let fine = source.kind == Kind::TimeNanos;
+        if source.type_name == type_name && (fine || OWN.contains(&Native::parse(&type_name).name.as_str())) {
+            return Holding::exact(kind, type_name);
+        }
         return promised(kind, type_name, limits_of_kind(kind));
     };
     let name = &target.type_name;
@@ -39,7 +43,9 @@ pub(super) fn hold(source: &Column, target: Option<&Column>) -> Holding {
     match (source.kind, base.as_str()) {
         (Kind::Timestamp, "datetime2") => promised(Kind::Timestamp, name.clone(), limits(name, Kind::Timestamp)),
         (Kind::Time, "time") => promised(Kind::Time, name.clone(), limits(name, Kind::Time)),
-        (Kind::Instant, "datetimeoffset") => promised(Kind::Instant, name.clone(), limits(name, Kind::Instant)),
+        (kind @ (Kind::Instant | Kind::InstantNanos), "datetimeoffset") => {
+            promised(kind, name.clone(), limits(name, kind))
+        }
         (_, _) if target.kind == Kind::EngineText => {
             let reason = format!("the text must be what {name} itself writes");
             promised(Kind::EngineText, name.clone(), Some(reason))
@@ -61,6 +67,10 @@ fn limits_of_kind(kind: Kind) -> Option<String> {
         Kind::Float32 | Kind::Float64 => Some("NaN and infinities cannot be held".to_owned()),
         Kind::Date | Kind::Timestamp | Kind::Instant => Some("only the years 1 to 9999 can be held".to_owned()),
         Kind::Time => Some("24:00:00 cannot be held".to_owned()),
+        Kind::TimestampNanos | Kind::InstantNanos | Kind::InstantWithOffset => {
+            Some("only the years 1 to 9999 in steps of 100 nanoseconds can be held".to_owned())
+        }
+        Kind::TimeNanos => Some("24:00:00 cannot be held, nor what is finer than 100 nanoseconds".to_owned()),
         _ => None,
     }
 }
@@ -105,10 +115,16 @@ mod tests {
             (("text", "text"), ("text", "nvarchar(5)"), "text", Verdict::Checked),
             (("text", "nvarchar(5)"), ("text", "nvarchar(5)"), "text", Verdict::Exact),
             (("text", "text"), ("text", "varchar(max)"), "text", Verdict::Checked),
-            (("timestamp", "timestamp"), ("engine-text", "datetime2(7)"), "timestamp", Verdict::Checked),
-            (("engine-text", "datetime2(7)"), ("engine-text", "datetime2(7)"), "engine-text", Verdict::Exact),
-            (("engine-text", "datetime2(7)"), ("engine-text", "datetimeoffset(7)"), "engine-text", Verdict::Checked),
-            (("instant", "timestamptz"), ("engine-text", "datetimeoffset(7)"), "instant", Verdict::Checked),
+            (("timestamp", "timestamp"), ("timestamp-nanos", "datetime2(7)"), "timestamp", Verdict::Checked),
+            (("timestamp-nanos", "datetime2(7)"), ("timestamp-nanos", "datetime2(7)"), "timestamp-nanos", Verdict::Exact),
+            (("timestamp-nanos", "datetime2(7)"), ("timestamp", "datetime2(3)"), "timestamp", Verdict::Checked),
+            (
+                ("instant-with-offset", "datetimeoffset(7)"),
+                ("instant-with-offset", "datetimeoffset(7)"),
+                "instant-with-offset",
+                Verdict::Exact,
+            ),
+            (("instant", "timestamptz"), ("instant-with-offset", "datetimeoffset(7)"), "instant", Verdict::Checked),
             (("float64", "double precision"), ("float64", "float"), "float64", Verdict::Checked),
             (("float64", "float"), ("float64", "float"), "float64", Verdict::Exact),
             (("decimal(10,2)", "numeric(10,2)"), ("decimal(19,4)", "money"), "decimal(19,4)", Verdict::Checked),
@@ -126,7 +142,10 @@ mod tests {
             (("uint64", "bigint unsigned"), "decimal(20,0)", "decimal(20,0)", Verdict::Exact),
             (("text", "varchar(20)"), "text", "nvarchar(20)", Verdict::Exact),
             (("timestamp", "timestamp"), "timestamp", "datetime2(6)", Verdict::Checked),
-            (("engine-text", "datetime2(7)"), "engine-text", "datetime2(7)", Verdict::Exact),
+            (("timestamp-nanos", "datetime2(7)"), "timestamp-nanos", "datetime2(7)", Verdict::Exact),
+            (("timestamp-nanos", "TIMESTAMP(NANOS,false)"), "timestamp-nanos", "datetime2(7)", Verdict::Checked),
+            (("time-nanos", "time(7)"), "time-nanos", "time(7)", Verdict::Exact),
+            (("instant-with-offset", "datetimeoffset(3)"), "instant-with-offset", "datetimeoffset(3)", Verdict::Exact),
             (("engine-text", "interval"), "text", "nvarchar(max)", Verdict::Exact),
             (("decimal(19,4)", "money"), "decimal(19,4)", "money", Verdict::Exact),
         ] {

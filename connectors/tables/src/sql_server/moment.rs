@@ -1,5 +1,5 @@
-//! The text of dates and times that are finer than microseconds or carry an offset: as the server writes them, without
-//! the blank before the offset, which it takes just as well. What is written reads back exactly.
+//! The text of dates and times inside a `sql_variant`: as the server writes them, without the blank before the offset,
+//! which it takes just as well. What is written reads back exactly.
 
 use super::cell::{Cell, DAY_TICKS, civil, day_of, in_ticks7};
 
@@ -28,23 +28,6 @@ pub(super) fn write(cell: Cell<'_>, out: &mut Vec<u8>) -> Option<()> {
         _ => return None,
     }
     Some(())
-}
-
-/// The same time with another number of digits behind the second; `None` if it is finer than that.
-pub(super) fn at_scale(cell: Cell<'_>, scale: u8) -> Option<Cell<'_>> {
-    let step = 10_u64.pow(u32::from(7 - scale.min(7)));
-    let same = |ticks: u64, own: u8| {
-        let fine = in_ticks7(ticks, own);
-        fine.is_multiple_of(step).then_some(fine / step)
-    };
-    Some(match cell {
-        Cell::Time { ticks, scale: own } => Cell::Time { ticks: same(ticks, own)?, scale },
-        Cell::DateTime2 { days, ticks, scale: own } => Cell::DateTime2 { days, ticks: same(ticks, own)?, scale },
-        Cell::Offset { days, ticks, scale: own, minutes } => {
-            Cell::Offset { days, ticks: same(ticks, own)?, scale, minutes }
-        }
-        other => other,
-    })
 }
 
 fn date(days: i64, out: &mut Vec<u8>) {
@@ -161,14 +144,6 @@ mod tests {
         let cell = parse("2024-02-29 00:30:00+05:30", "datetimeoffset", 0).expect("parses");
         assert_eq!(cell, Cell::Offset { days: 738_943, ticks: 19 * 3600, scale: 0, minutes: 330 });
         assert_eq!(parse("2024-02-29 00:30:00 +05:30", "datetimeoffset", 0), Some(cell));
-    }
-
-    #[test]
-    fn digits_come_and_go_only_as_zeros() {
-        let time = |ticks, scale| Cell::Time { ticks, scale };
-        assert_eq!(at_scale(time(5_000_000, 7), 1), Some(time(5, 1)));
-        assert_eq!(at_scale(time(5, 1), 7), Some(time(5_000_000, 7)));
-        assert_eq!(at_scale(time(5_000_001, 7), 1), None);
     }
 
     #[test]

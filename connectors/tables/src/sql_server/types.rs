@@ -97,13 +97,13 @@ pub(super) enum Form {
     Timestamp,
     Instant,
     Time,
+    TimestampNanos,
+    InstantNanos,
+    TimeNanos,
+    WithOffset,
     Uuid,
     Text,
     Bytes,
-    /// The server's own text of a date or time, with so many digits behind the second.
-    Moment {
-        scale: u8,
-    },
     /// Base type and text of a `sql_variant`.
     Variant,
 }
@@ -131,7 +131,9 @@ fn form(native: &Native) -> Option<Form> {
         "datetime" | "smalldatetime" => Form::Timestamp,
         "datetime2" if native.seconds_scale() <= 6 => Form::Timestamp,
         "time" if native.seconds_scale() <= 6 => Form::Time,
-        "datetime2" | "time" | "datetimeoffset" => Form::Moment { scale: native.seconds_scale() },
+        "datetime2" => Form::TimestampNanos,
+        "time" => Form::TimeNanos,
+        "datetimeoffset" => Form::WithOffset,
         "uniqueidentifier" => Form::Uuid,
         "char" | "varchar" | "text" | "nchar" | "nvarchar" | "ntext" | "sysname" | "xml" | "json" => Form::Text,
         "binary" | "varbinary" | "image" | "rowversion" | "timestamp" => Form::Bytes,
@@ -156,26 +158,23 @@ pub(super) fn reading(native: &Native) -> (Kind, Form) {
         Form::Timestamp => Kind::Timestamp,
         Form::Instant => Kind::Instant,
         Form::Time => Kind::Time,
+        Form::TimestampNanos => Kind::TimestampNanos,
+        Form::InstantNanos => Kind::InstantNanos,
+        Form::TimeNanos => Kind::TimeNanos,
+        Form::WithOffset => Kind::InstantWithOffset,
         Form::Uuid => Kind::Uuid,
         Form::Text if native.name == "xml" => Kind::EngineText,
         Form::Text if native.name == "json" => Kind::Json,
         Form::Text => Kind::Text,
         Form::Bytes => Kind::Bytes,
-        Form::Moment { .. } | Form::Variant => Kind::EngineText,
+        Form::Variant => Kind::EngineText,
     };
     (kind, form)
 }
 
-/// How a type is read as a planned kind, as what the planned type would be; `None` if no plan of ours could have asked
-/// for it.
-pub(super) fn reading_as(native: &Native, kind: Kind, planned: &str) -> Option<Form> {
+/// How a type is read as a planned kind; `None` if no plan of ours could have asked for it.
+pub(super) fn reading_as(native: &Native, kind: Kind) -> Option<Form> {
     let (own, form) = reading(native);
-    let planned = Native::parse(planned);
-    // What is staged in a finer type has the text of the type it is for.
-    let scale = if planned.name == native.name { planned.seconds_scale() } else { native.seconds_scale() };
-    if kind == Kind::EngineText && matches!(native.name.as_str(), "datetime2" | "time" | "datetimeoffset") {
-        return Some(Form::Moment { scale });
-    }
     if own == kind {
         return Some(form);
     }
@@ -183,6 +182,9 @@ pub(super) fn reading_as(native: &Native, kind: Kind, planned: &str) -> Option<F
         ("datetime2", Kind::Timestamp) => Some(Form::Timestamp),
         ("time", Kind::Time) => Some(Form::Time),
         ("datetimeoffset", Kind::Instant) => Some(Form::Instant),
+        ("datetime2", Kind::TimestampNanos) => Some(Form::TimestampNanos),
+        ("time", Kind::TimeNanos) => Some(Form::TimeNanos),
+        ("datetimeoffset", Kind::InstantNanos) => Some(Form::InstantNanos),
         ("decimal" | "numeric", Kind::Decimal { precision, scale }) => Some(Form::Decimal { precision, scale }),
         (_, Kind::Text | Kind::Json | Kind::EngineText | Kind::DecimalText) if form == Form::Text => Some(Form::Text),
         _ => None,
@@ -260,9 +262,6 @@ pub(super) fn native(kind: Kind, source_type: &str) -> String {
             |(name, limit)| format!("n{}({limit})", name.trim_start_matches('n')),
         ),
         Kind::EngineText => match Native::parse(source_type) {
-            own if matches!(own.name.as_str(), "datetime2" | "time" | "datetimeoffset") => {
-                format!("{}({})", own.name, own.seconds_scale())
-            }
             own if own.name == "sql_variant" && own.first.is_none() => "sql_variant".to_owned(),
             _ => "nvarchar(max)".to_owned(),
         },
@@ -272,6 +271,13 @@ pub(super) fn native(kind: Kind, source_type: &str) -> String {
         Kind::Timestamp => "datetime2(6)".to_owned(),
         Kind::Instant => "datetimeoffset(6)".to_owned(),
         Kind::Time => "time(6)".to_owned(),
+        Kind::TimestampNanos => "datetime2(7)".to_owned(),
+        Kind::InstantNanos => "datetimeoffset(7)".to_owned(),
+        Kind::TimeNanos => "time(7)".to_owned(),
+        Kind::InstantWithOffset => match Native::parse(source_type) {
+            own if own.name == "datetimeoffset" => format!("datetimeoffset({})", own.seconds_scale()),
+            _ => "datetimeoffset(7)".to_owned(),
+        },
         Kind::Uuid => "uniqueidentifier".to_owned(),
     }
 }
@@ -339,10 +345,10 @@ mod tests {
             ("datetime", "timestamp"),
             ("smalldatetime", "timestamp"),
             ("datetime2(6)", "timestamp"),
-            ("datetime2(7)", "engine-text"),
+            ("datetime2(7)", "timestamp-nanos"),
             ("time(6)", "time"),
-            ("time(7)", "engine-text"),
-            ("datetimeoffset(3)", "engine-text"),
+            ("time(7)", "time-nanos"),
+            ("datetimeoffset(3)", "instant-with-offset"),
             ("uniqueidentifier", "uuid"),
             ("char(3)", "text"),
             ("text", "text"),
@@ -394,9 +400,11 @@ mod tests {
         ] {
             assert_eq!(native(Kind::Text, source), expected, "{source}");
         }
-        assert_eq!(native(Kind::EngineText, "datetime2(7)"), "datetime2(7)");
+        assert_eq!(native(Kind::TimestampNanos, "datetime2(7)"), "datetime2(7)");
+        assert_eq!(native(Kind::InstantWithOffset, "datetimeoffset(3)"), "datetimeoffset(3)");
+        assert_eq!(native(Kind::InstantWithOffset, "odd(3)"), "datetimeoffset(7)");
         assert_eq!(native(Kind::EngineText, "interval"), "nvarchar(max)");
         assert_eq!(native_kind(Kind::EngineText, "interval"), Kind::Text);
-        assert_eq!(native_kind(Kind::EngineText, "datetime2(7)"), Kind::EngineText);
+        assert_eq!(native_kind(Kind::EngineText, "sql_variant"), Kind::EngineText);
     }
 }

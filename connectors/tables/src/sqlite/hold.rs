@@ -29,9 +29,11 @@ fn native(kind: Kind) -> Holding {
         Kind::DecimalText => Holding::exact(kind, "DECIMAL_TEXT"),
         Kind::Bytes => Holding::exact(kind, "BLOB"),
         Kind::Date => Holding::exact(Kind::Text, "DATE"),
-        Kind::Timestamp => Holding::exact(Kind::Text, "TIMESTAMP"),
-        Kind::Instant => Holding::exact(Kind::Text, "TIMESTAMP WITH TIME ZONE"),
-        Kind::Time => Holding::exact(Kind::Text, "TIME"),
+        Kind::Timestamp | Kind::TimestampNanos => Holding::exact(Kind::Text, "TIMESTAMP"),
+        Kind::Instant | Kind::InstantNanos | Kind::InstantWithOffset => {
+            Holding::exact(Kind::Text, "TIMESTAMP WITH TIME ZONE")
+        }
+        Kind::Time | Kind::TimeNanos => Holding::exact(Kind::Text, "TIME"),
         Kind::Uuid => Holding::exact(Kind::Text, "UUID"),
         _ => Holding::exact(Kind::Text, "TEXT"),
     }
@@ -68,6 +70,7 @@ fn existing(source: Kind, target: &Column) -> Holding {
         },
         (Kind::Text, Affinity::Numeric) => match source {
             Kind::Date | Kind::Timestamp | Kind::Instant | Kind::Time | Kind::Uuid => exact(Kind::Text),
+            Kind::TimestampNanos | Kind::InstantNanos | Kind::TimeNanos | Kind::InstantWithOffset => exact(Kind::Text),
             _ => checked(Kind::Text, LIKE_NUMBERS),
         },
         (kind, _) => exact(kind),

@@ -146,6 +146,7 @@ pub(super) fn conversion(translator: Option<&Value>) -> Result<TypeConversion, F
         timestamp_format: said("dateTimeFormat"),
         instant_format: said("dateTimeOffsetFormat"),
         time_format: said("timeFormat").or(span),
+        ..TypeConversion::default()
     })
 }
 

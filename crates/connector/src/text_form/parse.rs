@@ -6,11 +6,17 @@ use arrow_array::ArrayRef;
 use arrow_array::builder::{
     BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, FixedSizeBinaryBuilder, Float32Builder,
     Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder, Time64MicrosecondBuilder,
+    Time64NanosecondBuilder,
     TimestampMicrosecondBuilder, UInt8Builder, UInt16Builder, UInt32Builder, UInt64Builder,
 };
 use dmg_protocol::Kind;
 
-const MICROS_PER_DAY: i64 = 86_400_000_000;
+use crate::moment::{NANOS_INFINITY, OffsetInstantBuilder, nanos_type};
+
+const SECONDS_PER_DAY: i64 = 86_400;
+/// Digits behind the second that a microsecond has, and a nanosecond.
+const MICROS: usize = 6;
+const NANOS: usize = 9;
 
 const NOT_BOOLEAN: &str = "not a boolean";
 const NOT_INTEGER: &str = "not a whole number";
@@ -25,6 +31,8 @@ const NOT_UUID: &str = "not a UUID";
 const OUT_OF_RANGE: &str = "out of the column's range";
 const TOO_MANY_DIGITS: &str = "a number with more digits than the column holds";
 const TOO_FINE: &str = "finer than microseconds";
+const FINER_THAN_NANOS: &str = "finer than nanoseconds";
+const NOT_MINUTES: &str = "a time whose UTC offset is not of whole minutes";
 
 type Parsed<T> = Result<T, &'static str>;
 
@@ -53,6 +61,10 @@ enum Builder {
     Timestamp(TimestampMicrosecondBuilder),
     Instant(TimestampMicrosecondBuilder),
     Time(Time64MicrosecondBuilder),
+    TimestampNanos(Decimal128Builder),
+    InstantNanos(Decimal128Builder),
+    TimeNanos(Time64NanosecondBuilder),
+    WithOffset(OffsetInstantBuilder),
     Uuid(FixedSizeBinaryBuilder),
 }
 
@@ -77,6 +89,9 @@ macro_rules! on_builder {
             Builder::Date($builder) => $run,
             Builder::Timestamp($builder) | Builder::Instant($builder) => $run,
             Builder::Time($builder) => $run,
+            Builder::TimestampNanos($builder) | Builder::InstantNanos($builder) => $run,
+            Builder::TimeNanos($builder) => $run,
+            Builder::WithOffset($builder) => $run,
             Builder::Uuid($builder) => $run,
         }
     };
@@ -87,6 +102,7 @@ impl ColumnParser {
     pub fn new(kind: Kind, rows: usize) -> Self {
         let text = || StringBuilder::with_capacity(rows, rows * 8);
         let micros = || TimestampMicrosecondBuilder::with_capacity(rows);
+        let nanos = || Decimal128Builder::with_capacity(rows).with_data_type(nanos_type());
         let builder = match kind {
             Kind::Boolean => Builder::Boolean(BooleanBuilder::with_capacity(rows)),
             Kind::Int8 => Builder::Int8(Int8Builder::with_capacity(rows)),
@@ -110,6 +126,10 @@ impl ColumnParser {
             Kind::Timestamp => Builder::Timestamp(micros()),
             Kind::Instant => Builder::Instant(micros().with_timezone("UTC")),
             Kind::Time => Builder::Time(Time64MicrosecondBuilder::with_capacity(rows)),
+            Kind::TimestampNanos => Builder::TimestampNanos(nanos()),
+            Kind::InstantNanos => Builder::InstantNanos(nanos()),
+            Kind::TimeNanos => Builder::TimeNanos(Time64NanosecondBuilder::with_capacity(rows)),
+            Kind::InstantWithOffset => Builder::WithOffset(OffsetInstantBuilder::with_capacity(rows)),
             Kind::Uuid => Builder::Uuid(FixedSizeBinaryBuilder::with_capacity(rows, 16)),
         };
         ColumnParser { builder }
@@ -142,8 +162,14 @@ impl ColumnParser {
             Builder::Timestamp(builder) => builder.append_value(timestamp(text)?),
             Builder::Instant(builder) => builder.append_value(instant(text)?),
             Builder::Time(builder) => {
-                builder.append_value(time(text.as_bytes(), true).map_err(|class| class.of(NOT_TIME))?)
+                builder.append_value(time::<MICROS>(text.as_bytes(), true).map_err(|class| class.of(NOT_TIME))?)
             }
+            Builder::TimestampNanos(builder) => builder.append_value(timestamp_nanos(text)?),
+            Builder::InstantNanos(builder) => builder.append_value(instant_nanos(text)?.0),
+            Builder::TimeNanos(builder) => {
+                builder.append_value(time::<NANOS>(text.as_bytes(), true).map_err(|class| class.of(NOT_TIME))?)
+            }
+            Builder::WithOffset(builder) => builder.append_value(with_offset(text)?),
             Builder::Uuid(builder) => builder.append_value(uuid(text)?).expect("a UUID has 16 octets"),
         }
         Ok(())
@@ -351,8 +377,8 @@ fn date(text: &str) -> Parsed<i32> {
     }
 }
 
-/// Microseconds since midnight of `HH:MM[:SS[.f]]`.
-fn time(text: &[u8], may_be_24: bool) -> Result<i64, Refused> {
+/// Steps of 10^-DIGITS seconds since midnight of `HH:MM[:SS[.f]]`.
+fn time<const DIGITS: usize>(text: &[u8], may_be_24: bool) -> Result<i64, Refused> {
     if text.len() < 5 || text[2] != b':' {
         return Err(Refused::Form);
     }
@@ -368,34 +394,43 @@ fn time(text: &[u8], may_be_24: bool) -> Result<i64, Refused> {
                 return Err(Refused::Form);
             }
             let behind = &text[9..];
-            let kept = &behind[..behind.len().min(6)];
-            fraction = digits(kept)? * 10_i64.pow(6 - kept.len() as u32);
+            let kept = &behind[..behind.len().min(DIGITS)];
+            fraction = digits(kept)? * 10_i64.pow((DIGITS - kept.len()) as u32);
             let rest = &behind[kept.len()..];
             if !rest.iter().all(u8::is_ascii_digit) {
                 return Err(Refused::Form);
             }
             if rest.iter().any(|digit| *digit != b'0') {
-                return Err(Refused::Class(TOO_FINE));
+                return Err(Refused::Class(if DIGITS == MICROS { TOO_FINE } else { FINER_THAN_NANOS }));
             }
         }
     }
-    let micros = (hours * 3600 + minutes * 60 + seconds) * 1_000_000 + fraction;
-    let most = if may_be_24 { MICROS_PER_DAY } else { MICROS_PER_DAY - 1 };
-    if minutes > 59 || seconds > 59 || micros > most {
+    let of_day = (hours * 3600 + minutes * 60 + seconds) * steps::<DIGITS>() + fraction;
+    let day = SECONDS_PER_DAY * steps::<DIGITS>();
+    let most = if may_be_24 { day } else { day - 1 };
+    if minutes > 59 || seconds > 59 || of_day > most {
         return Err(Refused::Form);
     }
-    Ok(micros)
+    Ok(of_day)
+}
+
+/// Steps of a second.
+const fn steps<const DIGITS: usize>() -> i64 {
+    10_i64.pow(DIGITS as u32)
 }
 
 /// Day and time, a blank or `T` between them; a day alone is its midnight.
-fn day_and_time(text: &str, before_christ: bool, offset_seconds: i64) -> Result<i64, Refused> {
+fn day_and_time<const DIGITS: usize>(text: &str, before_christ: bool, offset_seconds: i64) -> Result<i128, Refused> {
     let bytes = text.as_bytes();
     let split = bytes.iter().position(|byte| matches!(byte, b' ' | b'T')).unwrap_or(bytes.len());
     let days = day(&bytes[..split], before_christ)?;
-    let micros = if split == bytes.len() { 0 } else { time(&bytes[split + 1..], false)? };
-    let total =
-        i128::from(days) * i128::from(MICROS_PER_DAY) + i128::from(micros) - i128::from(offset_seconds) * 1_000_000;
-    match i64::try_from(total) {
+    let of_day = if split == bytes.len() { 0 } else { time::<DIGITS>(&bytes[split + 1..], false)? };
+    let seconds = i128::from(days) * i128::from(SECONDS_PER_DAY) - i128::from(offset_seconds);
+    Ok(seconds * i128::from(steps::<DIGITS>()) + i128::from(of_day))
+}
+
+fn in_micros(text: &str, before_christ: bool, offset_seconds: i64) -> Result<i64, Refused> {
+    match i64::try_from(day_and_time::<MICROS>(text, before_christ, offset_seconds)?) {
         Ok(total) if total != i64::MAX && total != i64::MIN => Ok(total),
         _ => Err(Refused::Class(OUT_OF_RANGE)),
     }
@@ -406,7 +441,7 @@ fn timestamp(text: &str) -> Parsed<i64> {
         return Ok(if positive { i64::MAX } else { i64::MIN });
     }
     let (text, before_christ) = era(text);
-    day_and_time(text, before_christ, 0).map_err(|refused| refused.of(NOT_TIMESTAMP))
+    in_micros(text, before_christ, 0).map_err(|refused| refused.of(NOT_TIMESTAMP))
 }
 
 fn instant(text: &str) -> Parsed<i64> {
@@ -414,17 +449,52 @@ fn instant(text: &str) -> Parsed<i64> {
         return Ok(if positive { i64::MAX } else { i64::MIN });
     }
     let (text, before_christ) = era(text);
-    let (rest, offset) = match text.strip_suffix('Z') {
-        Some(rest) => (rest, 0),
-        None => {
-            // The dashes of the day come before the first colon.
-            let colon = text.find(':').ok_or(NOT_INSTANT)?;
-            let sign = colon + text[colon..].find(['+', '-']).ok_or(NOT_INSTANT)?;
-            let offset = utc_offset(&text.as_bytes()[sign..]).map_err(|refused| refused.of(NOT_INSTANT))?;
-            (&text[..sign], offset)
-        }
-    };
-    day_and_time(rest, before_christ, offset).map_err(|refused| refused.of(NOT_INSTANT))
+    let (rest, offset) = zone(text)?;
+    in_micros(rest, before_christ, offset).map_err(|refused| refused.of(NOT_INSTANT))
+}
+
+fn nanos_infinity(text: &str) -> Option<i128> {
+    infinity(text).map(|positive| if positive { NANOS_INFINITY } else { -NANOS_INFINITY })
+}
+
+fn timestamp_nanos(text: &str) -> Parsed<i128> {
+    if let Some(infinity) = nanos_infinity(text) {
+        return Ok(infinity);
+    }
+    let (text, before_christ) = era(text);
+    day_and_time::<NANOS>(text, before_christ, 0).map_err(|refused| refused.of(NOT_TIMESTAMP))
+}
+
+/// Nanoseconds, and seconds east of UTC.
+fn instant_nanos(text: &str) -> Parsed<(i128, i64)> {
+    if let Some(infinity) = nanos_infinity(text) {
+        return Ok((infinity, 0));
+    }
+    let (text, before_christ) = era(text);
+    let (rest, offset) = zone(text)?;
+    let moment = day_and_time::<NANOS>(rest, before_christ, offset).map_err(|refused| refused.of(NOT_INSTANT))?;
+    Ok((moment, offset))
+}
+
+fn with_offset(text: &str) -> Parsed<(i128, i16)> {
+    let (moment, offset) = instant_nanos(text)?;
+    if offset % 60 != 0 {
+        return Err(NOT_MINUTES);
+    }
+    // At most 18 hours.
+    Ok((moment, (offset / 60) as i16))
+}
+
+/// A text without its UTC offset, and the offset in seconds.
+fn zone(text: &str) -> Parsed<(&str, i64)> {
+    if let Some(rest) = text.strip_suffix('Z') {
+        return Ok((rest, 0));
+    }
+    // The dashes of the day come before the first colon.
+    let colon = text.find(':').ok_or(NOT_INSTANT)?;
+    let sign = colon + text[colon..].find(['+', '-']).ok_or(NOT_INSTANT)?;
+    let offset = utc_offset(&text.as_bytes()[sign..]).map_err(|refused| refused.of(NOT_INSTANT))?;
+    Ok((&text[..sign], offset))
 }
 
 /// Seconds east of UTC: `+HH`, `+HHMM`, `+HH:MM` or `+HH:MM:SS`.

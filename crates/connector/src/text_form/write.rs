@@ -5,14 +5,19 @@ use std::io::Write;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{
     Array, BinaryArray, BooleanArray, Decimal128Array, FixedSizeBinaryArray, Float32Array, Float64Array, StringArray,
 };
 use dmg_protocol::Kind;
 
+use crate::moment::{NANOS_INFINITY, NANOS_PER_DAY, OffsetInstants};
+
 const MICROS_PER_DAY: i64 = 86_400_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+/// Days no calendar reaches; what lies beyond is no moment of ours.
+const FAR_DAYS: i128 = 1 << 52;
 
 /// Writes the values of one column as text.
 pub enum ColumnText<'a> {
@@ -50,6 +55,12 @@ pub enum ColumnText<'a> {
     Timestamp(&'a [i64], bool),
     /// Microseconds since midnight.
     Time(&'a [i64]),
+    /// Nanoseconds, and whether they are UTC.
+    Nanos(&'a [i128], bool),
+    /// Nanoseconds since midnight.
+    TimeNanos(&'a [i64]),
+    /// Instants with their offsets.
+    WithOffset(OffsetInstants<'a>),
     /// 16 octets.
     Uuid(&'a FixedSizeBinaryArray),
 }
@@ -81,6 +92,12 @@ impl<'a> ColumnText<'a> {
             Kind::Timestamp => ColumnText::Timestamp(column.as_primitive::<TimestampMicrosecondType>().values(), false),
             Kind::Instant => ColumnText::Timestamp(column.as_primitive::<TimestampMicrosecondType>().values(), true),
             Kind::Time => ColumnText::Time(column.as_primitive::<Time64MicrosecondType>().values()),
+            Kind::TimestampNanos => ColumnText::Nanos(column.as_primitive::<Decimal128Type>().values(), false),
+            Kind::InstantNanos => ColumnText::Nanos(column.as_primitive::<Decimal128Type>().values(), true),
+            Kind::TimeNanos => ColumnText::TimeNanos(column.as_primitive::<Time64NanosecondType>().values()),
+            Kind::InstantWithOffset => {
+                ColumnText::WithOffset(OffsetInstants::of(column).expect("the carrier of the kind"))
+            }
             Kind::Uuid => ColumnText::Uuid(column.as_fixed_size_binary()),
         }
     }
@@ -109,6 +126,9 @@ impl<'a> ColumnText<'a> {
             ColumnText::Date(values) => date(values[row], out),
             ColumnText::Timestamp(values, utc) => timestamp(values[row], *utc, out),
             ColumnText::Time(values) => time(values[row], out),
+            ColumnText::Nanos(values, utc) => nanos(values[row], *utc, out),
+            ColumnText::TimeNanos(values) => time_nanos(values[row].unsigned_abs(), out),
+            ColumnText::WithOffset(values) => with_offset(values, row, out),
             ColumnText::Uuid(column) => {
                 for (index, byte) in column.value(row).iter().enumerate() {
                     if matches!(index, 4 | 6 | 8 | 10) {
@@ -262,16 +282,24 @@ fn date(days: i32, out: &mut Vec<u8>) {
 
 fn time(micros: i64, out: &mut Vec<u8>) {
     let micros = micros.unsigned_abs();
-    let seconds = micros / 1_000_000;
+    clock(micros / 1_000_000, micros % 1_000_000, 6, out);
+}
+
+fn time_nanos(nanos: u64, out: &mut Vec<u8>) {
+    clock(nanos / NANOS_PER_SECOND, nanos % NANOS_PER_SECOND, 9, out);
+}
+
+/// Hours, minutes, seconds, and the digits of the fraction without the zeros at its end.
+#[inline]
+fn clock(seconds: u64, fraction: u64, digits: usize, out: &mut Vec<u8>) {
     padded(seconds / 3600, 2, out);
     out.push(b':');
     padded(seconds / 60 % 60, 2, out);
     out.push(b':');
     padded(seconds % 60, 2, out);
-    let fraction = micros % 1_000_000;
     if fraction != 0 {
         out.push(b'.');
-        padded(fraction, 6, out);
+        padded(fraction, digits, out);
         while out.last() == Some(&b'0') {
             out.pop();
         }
@@ -290,6 +318,52 @@ fn timestamp(micros: i64, utc: bool, out: &mut Vec<u8>) {
     if utc {
         out.extend_from_slice(b"+00");
     }
+    if before_christ {
+        out.extend_from_slice(b" BC");
+    }
+}
+
+/// Day and time of day; whether ` BC` has to follow.
+fn day_and_nanos(moment: i128, out: &mut Vec<u8>) -> bool {
+    let before_christ = day(moment.div_euclid(NANOS_PER_DAY).clamp(-FAR_DAYS, FAR_DAYS) as i64, out);
+    out.push(b' ');
+    time_nanos(moment.rem_euclid(NANOS_PER_DAY) as u64, out);
+    before_christ
+}
+
+fn infinity(moment: i128) -> Option<&'static [u8]> {
+    match moment {
+        NANOS_INFINITY => Some(b"infinity"),
+        moment if moment == -NANOS_INFINITY => Some(b"-infinity"),
+        _ => None,
+    }
+}
+
+fn nanos(moment: i128, utc: bool, out: &mut Vec<u8>) {
+    if let Some(text) = infinity(moment) {
+        return out.extend_from_slice(text);
+    }
+    let before_christ = day_and_nanos(moment, out);
+    if utc {
+        out.extend_from_slice(b"+00");
+    }
+    if before_christ {
+        out.extend_from_slice(b" BC");
+    }
+}
+
+/// What a clock with the offset shows, and the offset.
+fn with_offset(values: &OffsetInstants<'_>, row: usize, out: &mut Vec<u8>) {
+    if let Some(text) = infinity(values.instants[row]) {
+        return out.extend_from_slice(text);
+    }
+    let before_christ = day_and_nanos(values.local(row), out);
+    let offset = values.offsets[row];
+    out.push(if offset < 0 { b'-' } else { b'+' });
+    let minutes = u64::from(offset.unsigned_abs());
+    padded(minutes / 60, 2, out);
+    out.push(b':');
+    padded(minutes % 60, 2, out);
     if before_christ {
         out.extend_from_slice(b" BC");
     }

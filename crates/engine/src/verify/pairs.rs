@@ -12,6 +12,7 @@ use dmg_protocol::job::ColumnMapping;
 use dmg_protocol::{Fault, Kind, Verdict};
 
 use crate::convert::{Conversion, conversion};
+use crate::lossy::lossy;
 
 /// What the caller says about columns.
 #[derive(Debug, Clone, Default)]
@@ -139,7 +140,10 @@ pub(super) fn position(columns: &[Column], name: &str) -> Option<usize> {
 
 /// The kind two kinds are compared in, and the way of each.
 fn common(a: Kind, b: Kind) -> Option<(Kind, Align, Align)> {
-    use Kind::{Boolean, Bytes, Decimal, DecimalText, Float32, Float64, Int64, Text, UInt64, Uuid};
+    use Kind::{
+        Boolean, Bytes, Decimal, DecimalText, Float32, Float64, InstantNanos, InstantWithOffset, Int64, Text, UInt64,
+        Uuid,
+    };
     let same = Align::Convert(Conversion::Same);
     if a == b {
         return Some((a, same.clone(), same));
@@ -154,6 +158,12 @@ fn common(a: Kind, b: Kind) -> Option<(Kind, Align, Align)> {
             precision if precision <= 38 => both(Decimal { precision, scale }),
             _ => Some((DecimalText, Align::Number(a), Align::Number(b))),
         };
+    }
+    // A moment with an offset is compared as the moment it is, as the databases that have such do.
+    if let (Some(x), Some(y)) = (moment(a), moment(b))
+        && (a == InstantWithOffset || b == InstantWithOffset)
+    {
+        return Some((InstantNanos, x, y));
     }
     if matches!((a, b), (DecimalText, _) | (_, DecimalText)) {
         let number = |kind: Kind| digits(kind).is_some() || kind == DecimalText || is_text(kind);
@@ -186,6 +196,17 @@ fn exactly(from: Kind, to: Kind) -> Option<Align> {
     // The extremes of a date that no timestamp reaches stop the comparison by name; nothing is compared wrongly.
     let safe = verdict <= Verdict::Widened || (from, to) == (Kind::Date, Kind::Timestamp);
     safe.then_some(Align::Convert(way))
+}
+
+/// The way of instants into their common kind.
+fn moment(kind: Kind) -> Option<Align> {
+    let to = Kind::InstantNanos;
+    let way = match kind {
+        Kind::InstantWithOffset => Conversion::Lossy(lossy(kind, to)?.0),
+        Kind::Instant | Kind::InstantNanos => conversion(kind, to)?.0,
+        _ => return None,
+    };
+    Some(Align::Convert(way))
 }
 
 /// Digits before and behind the point of exact numbers of a bounded size.
@@ -310,6 +331,14 @@ mod tests {
             ("decimal(10,2)", "float64", None),
             ("date", "timestamp", Some("timestamp")),
             ("timestamp", "instant", None),
+            ("timestamp", "timestamp-nanos", Some("timestamp-nanos")),
+            ("date", "timestamp-nanos", Some("timestamp-nanos")),
+            ("time", "time-nanos", Some("time-nanos")),
+            ("instant", "instant-nanos", Some("instant-nanos")),
+            ("instant", "instant-with-offset", Some("instant-nanos")),
+            ("instant-nanos", "instant-with-offset", Some("instant-nanos")),
+            ("timestamp-nanos", "instant-with-offset", None),
+            ("instant-with-offset", "text", Some("text")),
             ("json", "text", Some("text")),
             ("instant", "text", Some("text")),
             ("uuid", "bytes", Some("bytes")),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, ArrowTimestampType, Decimal256Type, Float16Type, Time32MillisecondType, Time64MicrosecondType,
-    Time64NanosecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    ArrowPrimitiveType, ArrowTimestampType, Decimal128Type, Decimal256Type, Float16Type, Time32MillisecondType,
+    Time64MicrosecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
 };
 use arrow_array::{Array, ArrayRef, BinaryArray, Float32Array, PrimitiveArray, StringArray, new_null_array};
 use arrow_schema::{DataType, TimeUnit};
@@ -13,7 +13,6 @@ use dmg_connector::data_type;
 use dmg_protocol::Kind;
 use parquet::basic::LogicalType;
 
-const TOO_FINE: &str = "finer than microseconds, which cannot be copied yet";
 const OUT_OF_RANGE: &str = "beyond the range of microseconds";
 
 /// The kind that holds every value of a type; `None` where there is none yet.
@@ -40,8 +39,11 @@ pub(super) fn kind_of(data_type: &DataType, logical: Option<&LogicalType>) -> Op
         DataType::Binary | DataType::FixedSizeBinary(_) => Kind::Bytes,
         DataType::Date32 => Kind::Date,
         DataType::Timestamp(TimeUnit::Second, _) => return None,
+        DataType::Timestamp(TimeUnit::Nanosecond, None) => Kind::TimestampNanos,
+        DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => Kind::InstantNanos,
         DataType::Timestamp(_, None) => Kind::Timestamp,
         DataType::Timestamp(_, Some(_)) => Kind::Instant,
+        DataType::Time64(TimeUnit::Nanosecond) => Kind::TimeNanos,
         DataType::Time32(TimeUnit::Millisecond) | DataType::Time64(_) => Kind::Time,
         _ => return None,
     })
@@ -71,7 +73,9 @@ pub(super) fn adapt(column: &ArrayRef, kind: Kind) -> Result<ArrayRef, (usize, &
             timestamps(finer(column.as_primitive::<TimestampMillisecondType>(), 1000)?, kind)
         }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            timestamps(coarser(column.as_primitive::<TimestampNanosecondType>())?, kind)
+            let wide: PrimitiveArray<Decimal128Type> =
+                column.as_primitive::<TimestampNanosecondType>().unary(i128::from);
+            Arc::new(wide.with_data_type(target))
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             timestamps(column.as_primitive::<TimestampMicrosecondType>().clone(), kind)
@@ -79,10 +83,6 @@ pub(super) fn adapt(column: &ArrayRef, kind: Kind) -> Result<ArrayRef, (usize, &
         DataType::Time32(TimeUnit::Millisecond) => {
             let times: PrimitiveArray<Time64MicrosecondType> =
                 column.as_primitive::<Time32MillisecondType>().unary(|millis| i64::from(millis) * 1000);
-            Arc::new(times)
-        }
-        DataType::Time64(TimeUnit::Nanosecond) => {
-            let times: PrimitiveArray<Time64MicrosecondType> = coarser(column.as_primitive::<Time64NanosecondType>())?;
             Arc::new(times)
         }
         _ => return Err((0, "of another type than the column has")),
@@ -101,14 +101,6 @@ fn finer<T: ArrowTimestampType>(
     each(column, |value| value.checked_mul(factor).ok_or(OUT_OF_RANGE))
 }
 
-fn coarser<T, U>(column: &PrimitiveArray<T>) -> Result<PrimitiveArray<U>, (usize, &'static str)>
-where
-    T: ArrowPrimitiveType<Native = i64>,
-    U: ArrowPrimitiveType<Native = i64>,
-{
-    each(column, |value| if value % 1000 == 0 { Ok(value / 1000) } else { Err(TOO_FINE) })
-}
-
 fn each<T, U>(
     column: &PrimitiveArray<T>,
     convert: impl Fn(i64) -> Result<i64, &'static str>,
@@ -119,4 +111,28 @@ where
 {
     let one = |(row, value): (usize, Option<i64>)| value.map(&convert).transpose().map_err(|class| (row, class));
     column.iter().enumerate().map(one).collect()
+}
+
+/// The type a column is written as; its carrier, but for nanoseconds since 1970, which have 64 bits in a file.
+pub(super) fn written(kind: Kind) -> DataType {
+    match kind {
+        Kind::TimestampNanos => DataType::Timestamp(TimeUnit::Nanosecond, None),
+        Kind::InstantNanos => DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
+        kind => data_type(kind),
+    }
+}
+
+/// A column as it is written. The first moment beyond 64 bits comes back as its row.
+pub(super) fn write(column: &ArrayRef, kind: Kind) -> Result<ArrayRef, usize> {
+    if *column.data_type() == written(kind) {
+        return Ok(column.clone());
+    }
+    let moments = column.as_primitive::<Decimal128Type>();
+    let mut values = Vec::with_capacity(moments.len());
+    for row in 0..moments.len() {
+        let moment = if moments.is_valid(row) { moments.value(row) } else { 0 };
+        values.push(i64::try_from(moment).map_err(|_| row)?);
+    }
+    let nanos = PrimitiveArray::<TimestampNanosecondType>::new(values.into(), moments.nulls().cloned());
+    Ok(Arc::new(nanos.with_data_type(written(kind))))
 }

@@ -16,13 +16,15 @@ use dmg_connector::{
     BatchLimits, BatchStream, Column, FileEncoder, FileShape, Format, Fragment, Holding, RangeReader, Result,
 };
 use dmg_protocol::job::{DeclaredColumn, ParquetCompression, ParquetFormat};
-use dmg_protocol::{Fault, Kind, PartPlan};
+use dmg_protocol::{Fault, Kind, PartPlan, Verdict};
 use parquet::basic::{Compression, ZstdLevel};
 
 /// Rows of a row group.
 const FRAGMENT_ROWS: u64 = 128 * 1024;
 /// Encoded bytes of a row group.
 const FRAGMENT_BYTES: usize = 16 * 1024 * 1024;
+/// What 64 bits of nanoseconds can say.
+const SPAN: &str = "nanoseconds can say the years 1678 to 2261 only";
 
 /// The format with its settings.
 pub(crate) struct Parquet {
@@ -51,7 +53,22 @@ impl Format for Parquet {
     }
 
     fn hold(&self, column: &Column) -> Holding {
-        Holding::exact(column.kind, type_name(column.kind))
+        let held = |kind| Holding::exact(kind, type_name(kind));
+        match column.kind {
+            Kind::TimestampNanos | Kind::InstantNanos => Holding {
+                verdict: if column.type_name == type_name(column.kind) { Verdict::Exact } else { Verdict::Checked },
+                reason: Some(SPAN.to_owned()).filter(|_| column.type_name != type_name(column.kind)),
+                ..held(column.kind)
+            },
+            // The format has no such type; its text says all of it.
+            Kind::InstantWithOffset => held(Kind::Text),
+            kind => held(kind),
+        }
+    }
+
+    fn span(&self, holding: &Holding) -> Option<(i128, i128)> {
+        let nanos = matches!(holding.kind, Kind::TimestampNanos | Kind::InstantNanos);
+        nanos.then(|| (i128::from(i64::MIN), i128::from(i64::MAX)))
     }
 
     fn fragment_limits(&self) -> (u64, usize) {
@@ -104,12 +121,15 @@ fn type_name(kind: Kind) -> String {
         Kind::Float32 => "FLOAT",
         Kind::Float64 => "DOUBLE",
         Kind::Decimal { precision, scale } => return format!("DECIMAL({precision},{scale})"),
-        Kind::DecimalText | Kind::Text | Kind::EngineText => "STRING",
+        Kind::DecimalText | Kind::Text | Kind::EngineText | Kind::InstantWithOffset => "STRING",
         Kind::Bytes => "BYTE_ARRAY",
         Kind::Date => "DATE",
         Kind::Timestamp => "TIMESTAMP(MICROS,false)",
         Kind::Instant => "TIMESTAMP(MICROS,true)",
         Kind::Time => "TIME(MICROS,false)",
+        Kind::TimestampNanos => "TIMESTAMP(NANOS,false)",
+        Kind::InstantNanos => "TIMESTAMP(NANOS,true)",
+        Kind::TimeNanos => "TIME(NANOS,false)",
         Kind::Uuid => "UUID",
         Kind::Json => "JSON",
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_schema::Fields;
+use arrow_schema::{Fields, Schema};
 use dmg_connector::{Column, Result, data_type};
 use dmg_protocol::Kind;
 use parquet::arrow::ArrowSchemaConverter;
@@ -28,7 +28,7 @@ struct Note {
 /// The Parquet schema of columns.
 pub(super) fn parquet_schema(columns: &[Column]) -> Result<SchemaDescriptor> {
     let build = || {
-        let converted = ArrowSchemaConverter::new().convert(&dmg_connector::schema(columns))?;
+        let converted = ArrowSchemaConverter::new().convert(&written(columns))?;
         let fields = columns
             .iter()
             .zip(converted.root_schema().get_fields())
@@ -55,6 +55,12 @@ pub(super) fn parquet_schema(columns: &[Column]) -> Result<SchemaDescriptor> {
     build().map_err(|error: parquet::errors::ParquetError| {
         fault::internal(format!("No Parquet schema can be made of the columns: {error}."))
     })
+}
+
+/// The Arrow schema of what is written.
+pub(super) fn written(columns: &[Column]) -> Schema {
+    let field = |column| dmg_connector::field(column).with_data_type(adapt::written(column.kind));
+    Schema::new(columns.iter().map(field).collect::<Vec<_>>())
 }
 
 /// The note of columns.
@@ -93,7 +99,12 @@ pub(super) fn columns(file: &FileMetaData, fields: &Fields, label: &str) -> Resu
                 return Err(fault::not_supported(message).with("column", field.name()).into());
             };
             let note = notes.get(index).filter(|note| note.name == *field.name());
-            let note = note.filter(|note| data_type(note.kind) == data_type(native));
+            // A decimal that says of itself it were a moment is not believed.
+            let nanos = |kind| matches!(kind, Kind::TimestampNanos | Kind::InstantNanos);
+            let note = note.filter(|note| {
+                note.kind == native
+                    || data_type(note.kind) == data_type(native) && !nanos(native) && !nanos(note.kind)
+            });
             Ok(Column {
                 name: field.name().clone(),
                 kind: note.map_or(native, |note| note.kind),

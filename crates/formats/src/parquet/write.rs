@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use dmg_connector::{Column, FileEncoder, Fragment, FragmentEncoder, Result};
@@ -15,7 +15,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::SchemaDescriptor;
 
-use super::{dictionary, metadata, schema};
+use super::{adapt, dictionary, metadata, schema};
 use crate::fault;
 
 /// Encoded bytes of a data page. Larger than usual: fewer pages, less overhead, and nothing skips pages here.
@@ -27,6 +27,7 @@ const WRITE_ROWS: usize = 4096;
 
 /// What all fragments of a file share.
 struct Layout {
+    columns: Vec<Column>,
     schema: SchemaRef,
     parquet: SchemaDescriptor,
     compression: Compression,
@@ -34,6 +35,20 @@ struct Layout {
 }
 
 impl Layout {
+    /// The columns of a batch as they are written.
+    fn written(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        for (column, array) in self.columns.iter().zip(batch.columns()) {
+            arrays.push(adapt::write(array, column.kind).map_err(|row| {
+                let class = "a moment outside the years that nanoseconds can say";
+                fault::value("A row group", row as u64 + 1, &column.name, class)
+            })?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
+            .map_err(|error| fault::internal(format!("A batch is not as it was planned: {error}.")))
+    }
+
     fn properties(&self) -> WriterPropertiesBuilder {
         WriterProperties::builder()
             .set_created_by(concat!("dmg version ", env!("CARGO_PKG_VERSION")).to_owned())
@@ -58,7 +73,8 @@ pub(super) struct Encoder {
 impl Encoder {
     pub(super) fn new(columns: &[Column], compression: Compression) -> Result<Self> {
         let layout = Layout {
-            schema: dmg_connector::schema(columns),
+            columns: columns.to_vec(),
+            schema: Arc::new(schema::written(columns)),
             parquet: schema::parquet_schema(columns)?,
             compression,
             note: schema::note(columns),
@@ -154,11 +170,12 @@ impl FragmentEncoder for RowGroup {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        let batch = self.layout.written(batch)?;
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => self.open(Some(batch))?,
+            None => self.open(Some(&batch))?,
         };
-        writer.write(batch).map_err(encoding)?;
+        writer.write(&batch).map_err(encoding)?;
         self.writer = Some(writer);
         self.rows += batch.num_rows() as u64;
         Ok(())
