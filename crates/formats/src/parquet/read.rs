@@ -36,10 +36,11 @@ pub(super) fn shape(metadata: &ArrowReaderMetadata, label: &str) -> Result<FileS
     let columns = schema::columns(file, metadata.schema().fields(), label)?;
     let mut first_row = 0;
     let mut parts = Vec::new();
-    for (index, group) in metadata.metadata().row_groups().iter().enumerate() {
+    let groups = metadata.metadata().row_groups().iter().enumerate();
+    for (index, group) in groups.filter(|(_, group)| group.num_rows() > 0) {
         let spec = PartSpec { row_group: index, first_row };
         parts.push(PartPlan {
-            index: index as u32,
+            index: parts.len() as u32,
             label: format!("row group {}", index + 1),
             spec: serde_json::to_value(spec).expect("two numbers are plain JSON"),
         });
