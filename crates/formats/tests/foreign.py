@@ -81,7 +81,7 @@ def write_parquet(folder):
     }
     pq.write_table(pa.table(columns), f"{folder}/foreign.parquet", row_group_size=2)
     pq.write_table(pa.table({"ok": [1], "deep": [[1, 2]]}), f"{folder}/nested.parquet")
-    fine = pa.table({"fine": pa.array([1000, 1], pa.timestamp("ns"))})
+    fine = pa.table({"fine": pa.array([1000, 1, 2**63 - 1], pa.timestamp("ns"))})
     pq.write_table(fine, f"{folder}/fine.parquet")
     # A row group without rows, whose chunks are nowhere.
     pq.write_table(pa.table({"id": pa.array([], pa.int32()), "name": pa.array([], pa.string())}), f"{folder}/empty.parquet")

@@ -7,13 +7,16 @@ use std::path::Path;
 use std::process::Command;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Date32Type, Float32Type, Float64Type, Time64MicrosecondType, TimestampMicrosecondType};
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float32Type, Float64Type, Time64MicrosecondType, Time64NanosecondType,
+    TimestampMicrosecondType,
+};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use bytes::Bytes;
 use dmg_connector::text_form::array_to_text;
 use dmg_protocol::Kind;
 use dmg_protocol::job::{FormatSpec, ParquetFormat, TextFormat};
-use support::*;
+use support::{rows as rows_of, *};
 
 /// Runs the script; `None` where Python lacks what it needs.
 #[expect(
@@ -47,6 +50,12 @@ fn raw(array: &ArrayRef, kind: Kind) -> Vec<Option<String>> {
         Kind::Time => array.as_primitive::<Time64MicrosecondType>().iter().map(|v| v.map(|v| v.to_string())).collect(),
         Kind::Timestamp | Kind::Instant => {
             array.as_primitive::<TimestampMicrosecondType>().iter().map(|v| v.map(|v| v.to_string())).collect()
+        }
+        Kind::TimestampNanos | Kind::InstantNanos => {
+            array.as_primitive::<Decimal128Type>().iter().map(|v| v.map(|v| v.to_string())).collect()
+        }
+        Kind::TimeNanos => {
+            array.as_primitive::<Time64NanosecondType>().iter().map(|v| v.map(|v| v.to_string())).collect()
         }
         Kind::Uuid => (0..array.len())
             .map(|row| array.is_valid(row).then(|| array.as_fixed_size_binary().value(row)))
@@ -84,6 +93,9 @@ fn others_read_our_parquet() {
     };
     assert_eq!((type_of("uuid"), type_of("json"), type_of("text")), ("UUID".into(), "JSON".into(), "String".into()));
     assert_eq!(type_of("money"), "Decimal(precision=9, scale=2)");
+    assert!(type_of("timestamp_nanos").contains("timeUnit=nanoseconds"), "{}", type_of("timestamp_nanos"));
+    assert!(type_of("instant_nanos").contains("isAdjustedToUTC=true"), "{}", type_of("instant_nanos"));
+    assert!(type_of("time_nanos").contains("timeUnit=nanoseconds"), "{}", type_of("time_nanos"));
     if !answer["duckdb"].is_null() {
         assert_eq!(answer["duckdb"], serde_json::json!([12, 10]));
     }
@@ -107,10 +119,10 @@ fn we_read_the_parquet_of_others() {
         "bytes",
         "bytes",
         "timestamp",
-        "instant",
+        "instant-nanos",
         "instant",
         "time",
-        "time",
+        "time-nanos",
         "decimal",
         "decimal(20,2)",
         "float32",
@@ -135,7 +147,7 @@ fn we_read_the_parquet_of_others() {
         "(null)",
         "0",
     ];
-    let rows = rows(&found);
+    let rows = rows_of(&found);
     let shown: Vec<_> = rows[0].iter().map(|value| value.as_deref().unwrap_or("(null)")).collect();
     assert_eq!(shown, first);
     assert_eq!(rows[1].iter().flatten().count(), usize::from(rows[1][2].is_some()), "the second row is NULL but one");
@@ -147,11 +159,10 @@ fn we_read_the_parquet_of_others() {
     let refused = fault(read(format.as_ref(), &load("nested.parquet"), &[], LIMITS));
     assert_eq!(refused.code, "UserErrorNotSupported");
     assert_eq!(refused.context["column"], "deep");
-    let refused = fault(read(format.as_ref(), &load("fine.parquet"), &[], LIMITS));
-    assert_eq!(refused.code, "UserErrorValue");
-    let expect =
-        "File test/file, row 2, column \"fine\": the value is finer than microseconds, which cannot be copied yet.";
-    assert_eq!(refused.message, expect);
+    let (shape, found) = read(format.as_ref(), &load("fine.parquet"), &[], LIMITS).expect("nanoseconds are read");
+    assert_eq!(shape.columns[0].kind, Kind::TimestampNanos);
+    let shown: Vec<_> = rows_of(&found).into_iter().flatten().flatten().collect();
+    assert_eq!(shown, ["1970-01-01 00:00:00.000001", "1970-01-01 00:00:00.000000001", "2262-04-11 23:47:16.854775807"]);
 }
 
 #[test]
@@ -166,7 +177,7 @@ fn python_reads_our_text() {
     let Some(answer) = python("read-csv", &path, "csv") else { return };
     let found: Vec<Vec<String>> = serde_json::from_str(&answer).expect("JSON");
     let mut expect = vec![columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>()];
-    expect.extend(rows(&[batch]).into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect()));
+    expect.extend(rows_of(&[batch]).into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect()));
     assert_eq!(found, expect);
 }
 
@@ -188,5 +199,5 @@ fn we_read_the_text_of_python() {
         vec![some("2"), some("")],
         vec![some("3"), some("😀")],
     ];
-    assert_eq!(rows(&found), expect);
+    assert_eq!(rows_of(&found), expect);
 }
