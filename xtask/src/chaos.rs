@@ -47,7 +47,8 @@ const DEFAULT: &[&str] = &[
 
 /// `cargo xtask chaos [--seed N] [--kills N] ...`; the arguments are those of `tests/chaos/chaos.py`.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    let build = ["build", "--profile", "quick", "--locked", "-p", "dmg", "-p", "dmg-faultproxy", "-p", "dmg-tds-fixture"];
+    let build =
+        ["build", "--profile", "quick", "--locked", "-p", "dmg", "-p", "dmg-faultproxy", "-p", "dmg-tds-fixture"];
     let mut build = steps::command(env!("CARGO"), &build);
     steps::run("executable with failpoints", build.args(["--features", "dmg/failpoints"]))?;
     let root = steps::root();
