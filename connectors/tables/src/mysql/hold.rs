@@ -42,7 +42,9 @@ pub(super) fn hold(source: &Column, target: Option<&Column>, version: &Version) 
         (Kind::Instant | Kind::InstantNanos | Kind::InstantWithOffset, Kind::Instant) => {
             checked(Kind::Instant, name, "only moments from 1970 to 2038 can be stored (2106 in newer versions)")
         }
-        (Kind::Timestamp | Kind::TimestampNanos | Kind::Date, Kind::Timestamp) if whole_moments(name) && !of_mysql(source) => {
+        (Kind::Timestamp | Kind::TimestampNanos | Kind::Date, Kind::Timestamp)
+            if whole_moments(name) && !of_mysql(source) =>
+        {
             checked(Kind::Timestamp, name, YEARS)
         }
         (Kind::Timestamp, Kind::Timestamp) if whole_moments(name) => exact(Kind::Timestamp),
@@ -96,7 +98,9 @@ fn native(source: &Column, version: &Version) -> Holding {
             reason: Some("the server's decimals have at most 30 digits behind the point".to_owned()),
         },
         Kind::DecimalText => match limits(&source.type_name) {
-            Some((p @ 1..=65, s @ 0..=38)) if own && s <= p => exact(&format!("decimal({p},{s})")),
+            // Smaller ones of its own are decimals with limits. Who only writes such limits, as SQLite does, keeps
+            // other digits, which a column with limits would not give back as they were.
+            Some((p @ 39..=65, s @ 0..=38)) if own && s <= p => exact(&format!("decimal({p},{s})")),
             _ => exact(if source.key { "varchar(255)" } else { "longtext" }),
         },
         Kind::Text => text(source),
@@ -208,6 +212,13 @@ mod tests {
             let held = hold(&column(source.0, source.1), Some(&column(target.0, target.1)), &version);
             assert_eq!((held.kind.to_string().as_str(), held.verdict), (kind, verdict), "{source:?} to {target:?}");
         }
+    }
+
+    #[test]
+    fn limits_that_nobody_keeps_are_not_taken_over() {
+        let version = Version::parse("10.11.6-MariaDB");
+        let new = |type_name: &str| hold(&column("decimal", type_name), None, &version).type_name;
+        assert_eq!((new("decimal(15,2)"), new("decimal(50,2)")), ("longtext".to_owned(), "decimal(50,2)".to_owned()));
     }
 
     #[test]
