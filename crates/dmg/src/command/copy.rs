@@ -11,7 +11,7 @@ use dmg_ambient::Ambient;
 use dmg_engine::{CopyRequest, Observer};
 use dmg_protocol::job::{ColumnMapping, CopyJob, CopyOptions, Endpoint};
 use dmg_protocol::worker::Progress;
-use dmg_protocol::{Attempt, Epoch, Fault, Plan, ReceiptParties, RunId, Secret, Secrets, Verdict, VerifyLevel};
+use dmg_protocol::{Attempt, Epoch, Fault, Kind, Plan, ReceiptParties, RunId, Secret, Secrets, Verdict, VerifyLevel};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::receipt;
