@@ -159,8 +159,12 @@ impl Way<'_> {
             return Ok((Conversion::Read { to, style }, Verdict::Checked));
         }
         // Formats know microseconds.
-        let (read, written) = (nanos::coarse(to).filter(|_| is_text(from)), nanos::coarse(from).filter(|_| is_text(to)));
-        if let Some(between) = read.or(written)
+        let (read, written) =
+            (nanos::coarse(to).filter(|_| is_text(from)), nanos::coarse(from).filter(|_| is_text(to)));
+        // A culture alone says nothing of offsets; a format that is given has to be followed, and loses them.
+        let offset = from == Kind::InstantWithOffset || to == Kind::InstantWithOffset;
+        let said = self.wish.format.is_some() || self.options.conversion.instant_format.is_some();
+        if let Some(between) = read.or(written).filter(|_| said || !offset)
             && self.style(between)?.is_some()
         {
             let (first, promise) = self.step(from, between)?;

@@ -83,6 +83,16 @@ def write_parquet(folder):
     pq.write_table(pa.table({"ok": [1], "deep": [[1, 2]]}), f"{folder}/nested.parquet")
     fine = pa.table({"fine": pa.array([1000, 1, 2**63 - 1], pa.timestamp("ns"))})
     pq.write_table(fine, f"{folder}/fine.parquet")
+    old = pa.table({"id": [1, 2, 3], "old": pa.array([2**63 - 1, None, -1], pa.timestamp("ns"))})
+    pq.write_table(old, f"{folder}/old.parquet", use_deprecated_int96_timestamps=True, use_dictionary=False, compression="none")
+    with open(f"{folder}/old.parquet", "rb") as file:
+        content = file.read()
+    # The last moment of a table that keeps versions: nanoseconds of the day, Julian day.
+    last = struct.pack("<qi", 86_399_999_999_900, 5_373_484)
+    first = struct.pack("<qi", (2**63 - 1) % 86_400_000_000_000, 2_440_588 + (2**63 - 1) // 86_400_000_000_000)
+    assert content.count(first) >= 1
+    with open(f"{folder}/old.parquet", "wb") as file:
+        file.write(content.replace(first, last))
     # A row group without rows, whose chunks are nowhere.
     pq.write_table(pa.table({"id": pa.array([], pa.int32()), "name": pa.array([], pa.string())}), f"{folder}/empty.parquet")
 

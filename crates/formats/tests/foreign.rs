@@ -166,6 +166,21 @@ fn we_read_the_parquet_of_others() {
 }
 
 #[test]
+fn moments_of_older_writers_are_read_in_every_year() {
+    let folder = tempfile::tempdir().expect("a folder");
+    if python("write-parquet", folder.path(), "pyarrow").is_none() {
+        return;
+    }
+    let format = dmg_formats::open(&FormatSpec::Parquet(ParquetFormat::default())).expect("good settings");
+    let bytes = Bytes::from(std::fs::read(folder.path().join("old.parquet")).expect("it was written"));
+    let (shape, found) = read(format.as_ref(), &bytes, &[], LIMITS).expect("it is read");
+    assert_eq!(shape.columns[1].kind, Kind::TimestampNanos);
+    let shown: Vec<_> = rows_of(&found).into_iter().map(|row| row[1].clone()).collect();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(shown, [some("9999-12-31 23:59:59.9999999"), None, some("1969-12-31 23:59:59.999999999")]);
+}
+
+#[test]
 fn python_reads_our_text() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ours.csv");

@@ -3,6 +3,7 @@
 
 mod adapt;
 mod dictionary;
+mod int96;
 mod metadata;
 mod read;
 mod schema;

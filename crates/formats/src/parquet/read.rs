@@ -14,6 +14,7 @@ use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use serde::{Deserialize, Serialize};
 
+use super::int96::Micros;
 use super::{adapt, metadata, schema};
 use crate::fault;
 
@@ -75,13 +76,16 @@ pub(super) async fn part(
     let chunks = fetch(file.as_ref(), group, &label, most).await?;
     let rows = limits.rows.min(rows_for(group, limits.bytes)).max(1);
     let open = || {
+        let micros =
+            Micros::open(&chunks, &metadata, spec.row_group, rows).map_err(|error| metadata::damaged(&error))?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata.clone());
         let reader = builder.with_row_groups(vec![spec.row_group]).with_batch_size(rows).build();
-        reader.map_err(|error| metadata::damaged(&error))
+        Ok((reader.map_err(|error| metadata::damaged(&error))?, micros))
     };
-    let reader = metadata::guarded(open).map_err(|what| fault::file(&label, what))?;
-    let decoder =
-        Decoder { reader, columns: shape.columns.clone(), label, row: spec.first_row, value_bytes: limits.value_bytes };
+    let (reader, micros) = metadata::guarded(open).map_err(|what| fault::file(&label, what))?;
+    let columns = shape.columns.clone();
+    let value_bytes = limits.value_bytes;
+    let decoder = Decoder { reader, micros, columns, label, row: spec.first_row, value_bytes };
     Ok(Box::pin(futures::stream::try_unfold(decoder, |mut decoder| async move {
         Ok(decoder.next()?.map(|batch| (batch, decoder)))
     })))
@@ -112,7 +116,8 @@ pub(super) fn fragment(columns: &[Column], fragment: &Fragment) -> Result<Vec<Re
     };
     let reader = metadata::guarded(open).map_err(differs)?;
     let label = "just encoded".to_owned();
-    let mut decoder = Decoder { reader, columns: columns.to_vec(), label, row: 0, value_bytes: usize::MAX };
+    let columns = columns.to_vec();
+    let mut decoder = Decoder { reader, micros: None, columns, label, row: 0, value_bytes: usize::MAX };
     let mut batches = Vec::with_capacity(fragment.rows as usize / FRAGMENT_BATCH_ROWS + 1);
     while let Some(batch) = decoder.next().map_err(|error| differs(error.fault.message))? {
         batches.push(batch);
@@ -123,6 +128,7 @@ pub(super) fn fragment(columns: &[Column], fragment: &Fragment) -> Result<Vec<Re
 /// Yields the batches of one row group in the carriers of the columns' kinds.
 struct Decoder {
     reader: ParquetRecordBatchReader,
+    micros: Option<Micros>,
     columns: Vec<Column>,
     label: String,
     row: u64,
@@ -139,8 +145,12 @@ impl Decoder {
         if batch.num_columns() != self.columns.len() {
             return Err(fault::file(&self.label, "it has another number of columns than planned"));
         }
+        let mut arrays = batch.columns().to_vec();
+        if let Some(micros) = &mut self.micros {
+            metadata::guarded(|| micros.join(&mut arrays)).map_err(|what| fault::file(&self.label, what))?;
+        }
         let mut adapted = Vec::with_capacity(self.columns.len());
-        for (column, array) in self.columns.iter().zip(batch.columns()) {
+        for (column, array) in self.columns.iter().zip(&arrays) {
             let array = adapt::adapt(array, column.kind).map_err(|(row, class)| {
                 fault::value(&format!("File {}", self.label), self.row + row as u64 + 1, &column.name, class)
             })?;
@@ -173,6 +183,7 @@ fn longer(array: &ArrayRef, limit: usize) -> Option<usize> {
 }
 
 /// The column chunks of one row group, in memory.
+#[derive(Clone)]
 struct Chunks(Vec<(u64, Bytes)>, u64);
 
 async fn fetch(file: &dyn RangeReader, group: &RowGroupMetaData, label: &str, most: u64) -> Result<Chunks> {

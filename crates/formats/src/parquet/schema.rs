@@ -99,16 +99,21 @@ pub(super) fn columns(file: &FileMetaData, fields: &Fields, label: &str) -> Resu
                 return Err(fault::not_supported(message).with("column", field.name()).into());
             };
             let note = notes.get(index).filter(|note| note.name == *field.name());
+            let old = descriptor.is_primitive() && descriptor.get_physical_type() == Physical::INT96;
             // A decimal that says of itself it were a moment is not believed.
             let nanos = |kind| matches!(kind, Kind::TimestampNanos | Kind::InstantNanos);
             let note = note.filter(|note| {
-                note.kind == native
-                    || data_type(note.kind) == data_type(native) && !nanos(native) && !nanos(note.kind)
+                note.kind == native || data_type(note.kind) == data_type(native) && !nanos(native) && !nanos(note.kind)
             });
             Ok(Column {
                 name: field.name().clone(),
                 kind: note.map_or(native, |note| note.kind),
-                type_name: note.map_or_else(|| super::type_name(native), |note| note.type_name.clone()),
+                type_name: match note {
+                    Some(note) => note.type_name.clone(),
+                    // Its moments are of more years than the type of today can say.
+                    None if old => "INT96".to_owned(),
+                    None => super::type_name(native),
+                },
                 nullable: field.is_nullable(),
                 key: false,
             })
