@@ -7,7 +7,6 @@ use crate::read::{Packets, Reader, WireError};
 use crate::rpc;
 use crate::sql::parse::batch;
 use crate::types::{MAX, Type, WireType, write_type};
-use crate::value::Value;
 use crate::wire_value::{read_scalar, read_value, read_variant, scalar_bytes, write_value, write_variant};
 
 /// Words that a byte stands for where a statement is put together from words.
@@ -74,6 +73,9 @@ fn bulk(from: &mut Reader) {
 /// A type and values of it, each written again.
 fn values(from: &mut Reader) {
     let Ok(wire) = WireType::read(from) else { return };
+    if wire.token == 0x1F {
+        return;
+    }
     while let Ok(value) = read_value(from, &wire, true) {
         let mut out = Vec::new();
         write_type(&mut out, &wire.ty, true, wire.collation);
@@ -84,9 +86,6 @@ fn values(from: &mut Reader) {
         assert!(settled(&wire.ty) || again.is_ok_and(|again| again == value), "a value is written as it was read");
         let bytes = scalar_bytes(&wire.ty, &value, wire.collation);
         let _ = read_scalar(&bytes, &wire.ty, wire.collation);
-        if value == Value::Null && !matches!(wire.token, 0x1F) && !from.has_more().unwrap_or(false) {
-            return;
-        }
     }
 }
 

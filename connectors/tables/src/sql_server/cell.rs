@@ -74,10 +74,35 @@ pub(super) const LAST_DAY: i64 = 3_652_058;
 pub(super) const DAY: i64 = 86_400_000_000;
 /// Nanoseconds of the server's finest step.
 pub(super) const NANOS_PER_TICK: i64 = 100;
+/// Minutes an offset from UTC may have: fourteen hours.
+const OFFSET_MINUTES_MAX: u16 = 840;
+/// Steps of 1/300 second of a day.
+const DATETIME_TICKS: u32 = 25_920_000;
 /// Steps of 100 ns of a day.
 pub(super) const DAY_TICKS: i64 = 864_000_000_000;
 
 const TENS: [u64; 10] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
+
+/// Whether the server has such a value at all: a driver passes on what it is sent, and no date or time may be taken for
+/// another one because a number was too large for it.
+#[inline]
+pub(super) fn possible(cell: Cell<'_>) -> bool {
+    let day = |days: i64| (0..=LAST_DAY).contains(&days);
+    let time = |ticks, scale| scale <= 7 && in_ticks7(ticks, scale) < DAY_TICKS as u64;
+    match cell {
+        Cell::Date(days) => day(i64::from(days)),
+        Cell::Time { ticks, scale } => time(ticks, scale),
+        Cell::DateTime2 { days, ticks, scale } => day(i64::from(days)) && time(ticks, scale),
+        Cell::Offset { days, ticks, scale, minutes } => {
+            day(i64::from(days)) && time(ticks, scale) && minutes.unsigned_abs() <= OFFSET_MINUTES_MAX
+        }
+        Cell::DateTime { days, ticks } => {
+            day(i64::from(days) + DAYS_TO_1970 - DAYS_1900_TO_1970) && ticks < DATETIME_TICKS
+        }
+        Cell::SmallDateTime { minutes, .. } => minutes < 1440,
+        _ => true,
+    }
+}
 
 /// Steps of 10^-scale seconds in steps of 100 ns.
 #[inline]
@@ -186,6 +211,30 @@ mod tests {
         for (year, month, day) in [(2023, 2, 29), (0, 1, 1), (10_000, 1, 1), (2024, 13, 1), (2024, 4, 31), (2024, 1, 0)]
         {
             assert_eq!(day_of(year, month, day), None, "{year}-{month}-{day}");
+        }
+    }
+
+    #[test]
+    fn what_no_server_has_is_known() {
+        let day = DAY_TICKS as u64;
+        for (cell, expected) in [
+            (Cell::Date(LAST_DAY as u32), true),
+            (Cell::Date(LAST_DAY as u32 + 1), false),
+            (Cell::Time { ticks: day - 1, scale: 7 }, true),
+            (Cell::Time { ticks: day, scale: 7 }, false),
+            (Cell::Time { ticks: 86_400, scale: 0 }, false),
+            (Cell::Time { ticks: u64::MAX, scale: 0 }, false),
+            (Cell::DateTime { days: -53_690, ticks: 25_919_999 }, true),
+            (Cell::DateTime { days: 0x0808_0808, ticks: 0 }, false),
+            (Cell::DateTime { days: i32::MIN, ticks: 0 }, false),
+            (Cell::DateTime { days: 0, ticks: 25_920_000 }, false),
+            (Cell::SmallDateTime { days: u16::MAX, minutes: 1439 }, true),
+            (Cell::SmallDateTime { days: 0, minutes: 1440 }, false),
+            (Cell::Offset { days: 0, ticks: 0, scale: 0, minutes: -840 }, true),
+            (Cell::Offset { days: 0, ticks: 0, scale: 0, minutes: i16::MIN }, false),
+            (Cell::I32(-1), true),
+        ] {
+            assert_eq!(possible(cell), expected, "{cell:?}");
         }
     }
 

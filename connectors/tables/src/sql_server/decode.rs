@@ -187,10 +187,9 @@ impl Cells {
             Form::Time => Values::Time(Vec::with_capacity(capacity)),
             Form::TimestampNanos | Form::InstantNanos => Values::Nanos(Vec::with_capacity(capacity)),
             Form::TimeNanos => Values::TimeNanos(Vec::with_capacity(capacity)),
-            Form::WithOffset => Values::WithOffset {
-                instants: Vec::with_capacity(capacity),
-                offsets: Vec::with_capacity(capacity),
-            },
+            Form::WithOffset => {
+                Values::WithOffset { instants: Vec::with_capacity(capacity), offsets: Vec::with_capacity(capacity) }
+            }
             Form::Uuid => Values::Uuid(Vec::with_capacity(capacity * 16)),
             Form::Text | Form::Bytes | Form::Variant => {
                 let mut offsets = Vec::with_capacity(capacity + 1);
@@ -230,6 +229,9 @@ impl Cells {
         if cell == Cell::Null {
             self.push_null();
             return Ok(1);
+        }
+        if !cell::possible(cell) {
+            return Err(Refusal::Damaged);
         }
         self.rows += 1;
         match (&mut self.values, cell) {
@@ -434,6 +436,7 @@ mod tests {
             (kind, decimal, Cell::Decimal { value: 1, scale: 5 }, "UserErrorValue"),
             (kind, decimal, Cell::F64(1e15), "UserErrorValue"),
             (Kind::Time, Form::Time, Cell::Time { ticks: 1, scale: 7 }, "UserErrorValue"),
+            (Kind::Timestamp, Form::Timestamp, Cell::DateTime { days: 0x0808_0808, ticks: 0 }, "StoreErrorAnswer"),
         ] {
             let fault = one(kind, form, &[cell]).expect_err("is refused").fault;
             assert_eq!(fault.code, code, "{cell:?}");
