@@ -29,6 +29,6 @@ pub use moment::{
 pub use rejects::{Reject, Rejects};
 pub use session::{Session, Traffic};
 pub use tables::{
-    BatchLimits, BatchStream, Checkpoint, Column, Committed, MarkContent, MarkState, PartReport, PartWriter,
+    BatchLimits, BatchStream, Checkpoint, Column, Committed, MarkContent, MarkState, PartReport, PartWriter, Place,
     Resumption, Sink, SinkPlan, SinkRequest, Source, TableConnection, TableConnector,
 };

@@ -43,6 +43,17 @@ pub struct BatchLimits {
 /// Record batches of one part, in order. Ends with the part; dropping it stops the read.
 pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
 
+/// Where a row stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// For people: the file.
+    pub label: String,
+    /// Its path, as columns show it that tell the file.
+    pub path: Option<String>,
+    /// The row's number there, from 1.
+    pub row: u64,
+}
+
 /// An opened source: one consistent state of the data for as long as it lives.
 #[async_trait]
 pub trait Source: Send + Sync {
@@ -80,6 +91,13 @@ pub trait Source: Send + Sync {
 
     /// Bytes and streams so far.
     fn traffic(&self) -> Arc<Traffic>;
+
+    /// Where a row of a part stands, counted from 1, in sources whose parts hold several files; known for rows that
+    /// were read. `None`: the part's label and the row's number say it.
+    fn place(&self, part: &PartPlan, row: u64) -> Option<Place> {
+        let _ = (part, row);
+        None
+    }
 
     /// Remarks for the receipt.
     fn notices(&self) -> Vec<String> {

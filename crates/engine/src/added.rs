@@ -65,7 +65,7 @@ pub(crate) fn with(source: Box<dyn Source>, added: &[AddedColumn], attempt: &Att
         columns.push(column);
         values.push(value);
     }
-    Ok(Box::new(Adding { source, columns, values: values.into() }))
+    Ok(Box::new(Adding { source: source.into(), columns, values: values.into() }))
 }
 
 /// What an added column holds.
@@ -78,7 +78,7 @@ enum Value {
 }
 
 struct Adding {
-    source: Box<dyn Source>,
+    source: Arc<dyn Source>,
     columns: Vec<Column>,
     values: Arc<[Value]>,
 }
@@ -90,6 +90,8 @@ struct Appending {
     path: Option<String>,
     /// Number of the last row seen, those left out included.
     number: i64,
+    /// The part, and rows of it seen so far, for sources whose parts hold several files.
+    part: Option<(Arc<dyn Source>, PartPlan, u64)>,
     /// What the reader leaves out, and where it is to be told.
     rejects: Option<(Arc<Rejects>, Arc<Rejects>)>,
     /// Numbers of rows left out since the last batch.
@@ -98,14 +100,26 @@ struct Appending {
 
 impl Appending {
     fn append(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let mut ahead = 0;
+        if let Some((source, part, seen)) = &self.part
+            && let Some(place) = source.place(part, seen + 1)
+        {
+            // A batch holds rows of one file.
+            self.path = place.path;
+            self.number = i64::try_from(place.row - 1).unwrap_or(i64::MAX);
+            ahead = i64::try_from(*seen).unwrap_or(i64::MAX) - self.number;
+        }
         if let Some((inner, outer)) = &self.rejects {
             for reject in inner.take() {
-                self.left_out.push(i64::try_from(reject.row).unwrap_or(i64::MAX));
+                self.left_out.push(i64::try_from(reject.row).unwrap_or(i64::MAX) - ahead);
                 outer.push(reject);
             }
         }
         let rows = batch.num_rows();
         let mut arrays = batch.columns().to_vec();
+        if let Some((.., seen)) = &mut self.part {
+            *seen += (rows + self.left_out.len()) as u64;
+        }
         let numbers = self.numbers(rows);
         for value in self.values.iter() {
             let array: ArrayRef = match value {
@@ -156,6 +170,7 @@ impl Adding {
             values: self.values.clone(),
             path: part.spec.get(PATH).and_then(serde_json::Value::as_str).map(str::to_owned),
             number: part.spec.get(ROWS_BEFORE).and_then(serde_json::Value::as_i64).unwrap_or(0),
+            part: Some((self.source.clone(), part.clone(), 0)),
             rejects,
             left_out: Vec::new(),
         };
@@ -203,6 +218,10 @@ impl Source for Adding {
         self.source.traffic()
     }
 
+    fn place(&self, part: &PartPlan, row: u64) -> Option<dmg_connector::Place> {
+        self.source.place(part, row)
+    }
+
     fn notices(&self) -> Vec<String> {
         self.source.notices()
     }
@@ -223,6 +242,7 @@ mod tests {
             values: Arc::new([]),
             path: None,
             number: 10,
+            part: None,
             rejects: None,
             left_out: vec![11, 13, 14, 17],
         };

@@ -440,9 +440,11 @@ pub(crate) fn convert(work: &Work, batch: &RecordBatch, part: &PartPlan, rows_be
     for planned in &work.columns {
         let array = planned.conversion.apply(batch.column(planned.source)).map_err(|unfit| {
             let row = rows_before + unfit.row as u64 + 1;
+            let place = work.source.place(part, row);
+            let (label, row) = place.as_ref().map_or((&part.label, row), |place| (&place.label, place.row));
             let message = format!(
-                "Column \"{}\" holds a value that is {} in row {row} of {}; the target's type {} cannot take it.",
-                planned.plan.source, unfit.class, part.label, planned.plan.sink_type
+                "Column \"{}\" holds a value that is {} in row {row} of {label}; the target's type {} cannot take it.",
+                planned.plan.source, unfit.class, planned.plan.sink_type
             );
             let fault = Fault::new("UserErrorValue", message).with("column", &planned.plan.source).with("row", row);
             match nanos::remedy(&planned.plan, &unfit.class) {
