@@ -5,6 +5,7 @@ use dmg_connector::{RangeReader, Result};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use super::outline;
 use crate::fault;
 
 /// A footer larger than this is not believed.
@@ -36,6 +37,7 @@ pub(super) async fn fetch(file: &dyn RangeReader) -> Result<ArrowReaderMetadata>
     } else {
         file.read(size - TAIL_BYTES - length..size - TAIL_BYTES).await?
     };
+    outline::check(&footer).map_err(|what| fault::file(&label, what))?;
     let metadata = guarded(|| decode(&footer)).map_err(|what| fault::file(&label, what))?;
     check_chunks(metadata.metadata(), size).map_err(|what| fault::file(&label, what))?;
     Ok(metadata)
@@ -70,10 +72,12 @@ pub(super) fn guarded<T>(decode: impl FnOnce() -> std::result::Result<T, String>
 }
 
 fn check_chunks(metadata: &ParquetMetaData, size: u64) -> std::result::Result<(), &'static str> {
+    let mut rows = 0_i64;
     for group in metadata.row_groups() {
-        if group.num_rows() < 0 {
-            return Err("a row group has an impossible number of rows");
-        }
+        rows = match rows.checked_add(group.num_rows()) {
+            Some(rows) if group.num_rows() >= 0 => rows,
+            _ => return Err("a row group has an impossible number of rows"),
+        };
         if group.num_rows() == 0 {
             // Nothing is read of it; other programs give its chunks places that mean nothing.
             continue;

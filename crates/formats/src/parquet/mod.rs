@@ -5,6 +5,7 @@ mod adapt;
 mod dictionary;
 mod int96;
 mod metadata;
+mod outline;
 mod read;
 mod schema;
 mod write;

@@ -9,9 +9,12 @@ use bytes::{Buf, Bytes};
 use dmg_connector::{BatchLimits, BatchStream, Column, Error, FileShape, Fragment, RangeReader, Result};
 use dmg_protocol::{Fault, PartPlan};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Type as Physical;
+use parquet::column::page::{Page, PageReader};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::serialized_reader::SerializedPageReader;
 use serde::{Deserialize, Serialize};
 
 use super::int96::Micros;
@@ -74,7 +77,8 @@ pub(super) async fn part(
     };
     let most = limits.value_bytes as u64 * ROW_GROUP_VALUES;
     let chunks = fetch(file.as_ref(), group, &label, most).await?;
-    let rows = limits.rows.min(rows_for(group, limits.bytes)).max(1);
+    let repeated = metadata::guarded(|| longest_repeated(&chunks, group)).map_err(|what| fault::file(&label, what))?;
+    let rows = limits.rows.min(rows_for(group, limits.bytes, repeated)).max(1);
     let open = || {
         let micros =
             Micros::open(&chunks, &metadata, spec.row_group, rows).map_err(|error| metadata::damaged(&error))?;
@@ -91,10 +95,35 @@ pub(super) async fn part(
     })))
 }
 
-/// Rows whose uncompressed bytes fill the limit.
-fn rows_for(group: &RowGroupMetaData, bytes: usize) -> usize {
+/// Rows that fill the limit, by the group's uncompressed bytes or if each row has the longest of the values that are
+/// stored once for many rows.
+fn rows_for(group: &RowGroupMetaData, bytes: usize, repeated: u64) -> usize {
     let width = group.total_byte_size().max(0) as u64 / group.num_rows().max(1) as u64;
-    usize::try_from(bytes as u64 / width.max(1)).unwrap_or(usize::MAX)
+    usize::try_from(bytes as u64 / width.max(repeated).max(1)).unwrap_or(usize::MAX)
+}
+
+/// Bytes of the longest values of all dictionaries together: what a row may have that the file's own sizes do not tell.
+fn longest_repeated(chunks: &Chunks, group: &RowGroupMetaData) -> std::result::Result<u64, String> {
+    let mut longest = 0;
+    for column in group.columns() {
+        if column.column_type() != Physical::BYTE_ARRAY || column.dictionary_page_offset().is_none() {
+            continue;
+        }
+        let rows = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
+        let first = SerializedPageReader::new(Arc::new(chunks.clone()), column, rows, None)
+            .and_then(|mut pages| pages.get_next_page())
+            .map_err(|error| metadata::damaged(&error))?;
+        let Some(Page::DictionaryPage { buf, .. }) = first else { continue };
+        // Each value behind its length. What is not as it should be, the decoder itself will name.
+        let (mut rest, mut most) = (buf.as_ref(), 0);
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let length = u32::from_le_bytes(*length);
+            let Some(after) = after.get(length as usize..) else { break };
+            (rest, most) = (after, most.max(length));
+        }
+        longest += u64::from(most);
+    }
+    Ok(longest)
 }
 
 /// Decodes a fragment again.

@@ -61,6 +61,14 @@ impl Dialect {
         Ok(dialect)
     }
 
+    /// Bytes that a field's content has at least, by how it stands in the file, whole or cut: of every two quotes in a
+    /// row one is left, and no escape character.
+    pub(super) fn shortest(&self, raw: &[u8]) -> usize {
+        let count = |wanted: Option<u8>| wanted.map_or(0, |byte| memchr::memchr_iter(byte, raw).count());
+        let escapes = if self.escape == self.quote { 0 } else { count(self.escape) };
+        raw.len() - escapes.max(count(self.quote).div_ceil(2))
+    }
+
     /// What a row ends with.
     pub(super) fn row_end(&self) -> &[u8] {
         self.row.as_deref().unwrap_or(b"\r\n")

@@ -106,7 +106,7 @@ impl RowReader {
                     *at = next;
                 }
                 Scanned::Cut(field) => {
-                    if text.len() - field > self.limits.value_bytes.saturating_add(8) {
+                    if self.dialect.shortest(&text.as_bytes()[field..]) > self.limits.value_bytes.saturating_add(8) {
                         return Err(self.too_large(row, self.record.fields.len()));
                     }
                     return Ok(Pause::NeedsMore);
