@@ -34,16 +34,22 @@ pub fn unpack(target: &Target, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Keeps what is in a folder, in an order that depends on nothing else.
+/// Most bytes kept of one target: a repository is no place for more.
+const KEPT_BYTES_MAX: usize = 190 * 1024;
+
+/// Keeps what is in a folder, the smallest first, in an order that depends on nothing else.
 pub fn pack(target: &Target, folder: &Path) -> Result<()> {
     let mut inputs = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         inputs.push(std::fs::read(entry?.path())?);
     }
-    inputs.sort();
+    inputs.sort_by(|a: &Vec<u8>, b| (a.len(), a).cmp(&(b.len(), b)));
     inputs.dedup();
     let mut packed = Vec::new();
     for input in inputs.iter().filter(|input| input.len() <= target.bytes_max) {
+        if packed.len() + size_of::<u32>() + input.len() > KEPT_BYTES_MAX {
+            break;
+        }
         packed.extend((input.len() as u32).to_le_bytes());
         packed.extend(input);
     }
