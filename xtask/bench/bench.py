@@ -1,9 +1,10 @@
 """Measures one copy against its peers in alternating rounds and writes docs/benchmarks.md.
 
-    bench.py [--rounds N] [--only copy,pg_pg,maria_parquet,maria_pg,text_pg,parquet_pg,parquet_maria,blob,up] [--scale S] [--dmg PATH] [--print]
+    bench.py [--rounds N] [--only copy,pg_pg,maria_parquet,maria_pg,text_pg,parquet_pg,parquet_maria,blob,up,instructions]
+             [--scale S] [--dmg PATH] [--print]
 
 Needs the environment of `cargo xtask servers` with PostgreSQL settings as in xtask/src/bench.rs; `cargo xtask bench`
-gives it. Peers: raw binary COPY over two connections, which stores nothing, and DuckDB with its postgres extension.
+gives it. Sections of the page that were not measured this time stay as they are. Peers: raw binary COPY over two connections, which stores nothing, and DuckDB with its postgres extension.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import threading
 import time
 from urllib.parse import urlparse
 
+from instructions import Instructions
 from measure import Measured, Rounds, pss_kib
 from pairs import Pairs
 
@@ -34,7 +36,7 @@ LINEITEM = """CREATE TABLE lineitem (l_orderkey bigint NOT NULL, l_partkey bigin
 # --- the bench ---------------------------------------------------------------------------------------------------
 
 
-class Bench(Pairs):
+class Bench(Pairs, Instructions):
     def __init__(self, given):
         self.given = given
         self.url = os.environ["DMG_TEST_POSTGRES"]
@@ -216,48 +218,63 @@ File sizes: dmg {sizes['dmg']:.0f} MB, DuckDB {sizes['duckdb']:.0f} MB. Stages o
 """)
 
     def write(self):
-        version = subprocess.run([self.given.dmg, "--version"], capture_output=True, text=True).stdout.strip()
         import duckdb
         commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        memory = next(int(line.split()[1]) for line in open("/proc/meminfo") if line.startswith("MemTotal")) / 2**20
         server = self.psql("SHOW server_version").strip()
-        text = f"""# Benchmarks
+        measured = f"Measured at {self.given.commit or commit} (scale {self.given.scale}; PostgreSQL {server}, DuckDB {duckdb.__version__})."
+        fresh = [f"{section.rstrip()}\n\n{measured}\n" for section in self.sections]
+        if self.given.print:
+            print("\n".join(fresh))
+            return
+        memory = next(int(line.split()[1]) for line in open("/proc/meminfo") if line.startswith("MemTotal")) / 2**20
+        head = f"""# Benchmarks
 
-Written by `cargo xtask bench`. Servers and clients share one machine of {os.cpu_count()} cores and {memory:.0f} GiB, so seconds hold for it
-alone; ratios come from alternating rounds on the same data. {version} ({self.given.commit or commit}), release build; PostgreSQL {server} with 2 GB of shared
-buffers and fsync on; DuckDB {duckdb.__version__} with its postgres extension from PyPI. Unlike its peers, `dmg copy` proves by digest
-that what it stored is what it read, unless told `--verify none`. Memory is proportional (PSS), sampled every 0.1 s.
+Written by `cargo xtask bench`, section by section; each says what it was measured at. Servers and clients share one machine of
+{os.cpu_count()} cores and {memory:.0f} GiB, so seconds hold for it alone; ratios come from alternating rounds on the same data. Release build; PostgreSQL
+with 2 GB of shared buffers and fsync on, MariaDB with a buffer pool of 3 GB; peers and their versions are in
+`xtask/bench/requirements.txt` and `tests/servers/requirements.txt`. Unlike its peers, `dmg copy` proves by digest that what it
+stored is what it read, unless told `--verify none`. Memory is proportional (PSS), sampled every 0.1 s. CPU seconds of servers are
+read from /proc.
 
 """
-        text += "\n".join(self.sections)
-        if self.given.print:
-            print(text)
-        else:
-            with open(os.path.join(ROOT, "docs/benchmarks.md"), "w") as file:
-                file.write(text)
+        path = os.path.join(ROOT, "docs/benchmarks.md")
+        merged = merge(open(path).read() if os.path.exists(path) else "", fresh)
+        with open(path, "w") as file:
+            file.write(head + "\n".join(merged))
 
     def run(self):
         wanted = self.given.only.split(",")
         try:
-            if set(wanted) - {"up"}:
+            if set(wanted) - {"up", "instructions"}:
                 self.load()
             for name in wanted:
                 print(f"== {name}", flush=True)
                 getattr(self, name)()
             self.write()
         finally:
-            if set(wanted) - {"up"}:
+            if set(wanted) - {"up", "instructions"}:
                 self.psql("DROP TABLE IF EXISTS lineitem")
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def merge(page, fresh):
+    """The page's sections with the fresh ones in place of those of the same title; new ones come last."""
+    title = lambda section: section.split("\n", 1)[0]
+    old = ["## " + text.rstrip() + "\n" for text in re.split(r"^## ", page, flags=re.M)[1:]]
+    by_title = {title(section): section for section in fresh}
+    merged = [by_title.pop(title(section), section) for section in old]
+    return merged + list(by_title.values())
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="copy,pg_pg,maria_parquet,maria_pg,text_pg,parquet_pg,parquet_maria,blob,up")
+    parser.add_argument("--only", default="copy,pg_pg,maria_parquet,maria_pg,text_pg,parquet_pg,parquet_maria,blob,up,instructions")
     parser.add_argument("--scale", default="1")
     parser.add_argument("--dmg", default=os.path.join(ROOT, "target/release/dmg"))
     parser.add_argument("--commit", help="what the executable was built from, where it is not HEAD")
+    parser.add_argument("--counted", help="the counted programme, built already")
+    parser.add_argument("--fixture", help="the TDS fixture, built already")
     parser.add_argument("--print", action="store_true", help="print the page instead of writing it")
     Bench(parser.parse_args()).run()
 

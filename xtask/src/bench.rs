@@ -5,10 +5,20 @@ use anyhow::Result;
 
 use crate::{servers, steps};
 
+/// The section that counts instructions, with a programme of its own instead of the product's.
+const COUNTED: &str = "instructions";
+
 /// `cargo xtask bench [OPTION...]`; options go to the script.
 pub(crate) fn run(options: &[&str]) -> Result<()> {
-    let build = ["build", "--release", "--locked", "--package", "dmg"];
-    steps::run("release build", &mut steps::command(env!("CARGO"), &build))?;
+    let only = options.iter().position(|option| *option == "--only").and_then(|at| options.get(at + 1));
+    let asked = |section: &str| only.is_none_or(|only| only.split(',').any(|name| name == section));
+    if only.is_none_or(|only| *only != COUNTED) {
+        let build = ["build", "--release", "--locked", "--package", "dmg"];
+        steps::run("release build", &mut steps::command(env!("CARGO"), &build))?;
+    }
+    if asked(COUNTED) {
+        steps::run("what counting needs", &mut steps::command("xtask/bench/install", &[]))?;
+    }
     // Everything in memory, every commit on disk.
     let servers = servers::start("shared_buffers=2GB max_wal_size=8GB fsync=on")?;
     let python = servers.environment.iter().find(|(name, _)| name == "DMG_TEST_PYTHON");
