@@ -6,6 +6,9 @@ use tracing_subscriber::EnvFilter;
 use crate::command::Command;
 use crate::failure::{Failure, IntoConfiguration};
 
+/// Whose lines are never shown, whatever `DMG_LOG` says.
+const SILENT: &str = "tiberius=off";
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
@@ -26,6 +29,8 @@ pub(crate) fn start(command: &Command, format: LogFormat) -> Result<(), Failure>
                 .into_configuration()
         })?,
     };
+    // The driver of SQL Server logs the server's messages word for word, and they quote values of rows.
+    let filter = filter.add_directive(SILENT.parse().expect("it is a directive"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -17,19 +17,10 @@ fn copy(fixture: &Fixture, user: &str, more: &str, secret: &str, folder: &Path) 
     let to = format!("file:{}", folder.join("out.parquet").display());
     let file = file.to_str().expect("a name");
     let query = "SELECT 1 AS id, N'a' AS name";
-    Answer::of(&mut dmg([
-        "copy",
-        "--from",
-        &uri,
-        "--secret-file",
-        file,
-        "--query",
-        query,
-        "--to",
-        &to,
-        "--mode",
-        "overwrite",
-    ]))
+    let mut command =
+        dmg(["copy", "--from", &uri, "--secret-file", file, "--query", query, "--to", &to, "--mode", "overwrite"]);
+    // As much as there is to be seen.
+    Answer::of(command.env("DMG_LOG", "trace"))
 }
 
 fn count(fixture: &Fixture, text: &str) -> usize {
@@ -55,6 +46,15 @@ fn a_token_logs_in_from_the_command_line() {
     assert!(!format!("{answer:?}").contains("entra-8"), "a token is never shown");
     let _ =
         copy(&server, "sa@", "&authenticationType=ServicePrincipal", "x", folder.path()).fault("UserErrorNotSupported");
+}
+
+#[test]
+fn what_the_server_quotes_of_a_row_is_never_shown() {
+    let (server, folder) = (fixture("t"), tempfile::tempdir().expect("a folder"));
+    let message = "Violation of PRIMARY KEY constraint 'PK'. The duplicate key value is (private-value).";
+    server.fault(Armed { when: "N'a' AS name".into(), times: 100, ..Armed::next(Fault::Error(2627, message.into())) });
+    let answer = copy(&server, "sa@", "", "Fixture-Password-1", folder.path()).fault("UserErrorValue");
+    assert!(!format!("{answer:?}").contains("private-value"), "{answer:?}");
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn faulty(session: &mut Session, text: &str, out: &mut Out) -> Result<bool, Fail
                 return Err(SqlError::new(number, text).into());
             }
             Fault::DoneThenCut => after = true,
-            Fault::Redirect(..) => {}
+            Fault::Redirect(..) | Fault::LoginError(..) => {}
         }
     }
     Ok(after)

@@ -17,6 +17,8 @@ pub enum Fault {
     WrongToken,
     /// The log-in is answered by another server's address.
     Redirect(String, u16),
+    /// The log-in is refused with an error of this number and text.
+    LoginError(i32, String),
     /// The answer comes after so many milliseconds.
     Delay(u64),
     /// The request fails with an error of this number and text, without being done.
@@ -49,7 +51,7 @@ impl Armed {
 pub(crate) fn due(armed: &mut Vec<Armed>, text: &str, login: bool) -> Vec<Fault> {
     let mut hits = Vec::new();
     for fault in armed.iter_mut() {
-        if matches!(fault.fault, Fault::Redirect(..)) != login || !text.contains(&fault.when) {
+        if matches!(fault.fault, Fault::Redirect(..) | Fault::LoginError(..)) != login || !text.contains(&fault.when) {
             continue;
         }
         if fault.after > 0 {
@@ -105,6 +107,7 @@ pub(crate) fn from_call(kind: &str, number: i64, text: &str) -> Option<Fault> {
         "drip" => Fault::Drip(usize::try_from(count).ok()?, 5),
         "wrong token" => Fault::WrongToken,
         "redirect" => Fault::Redirect(text.to_owned(), u16::try_from(count).ok()?),
+        "login error" => Fault::LoginError(i32::try_from(number).ok()?, text.to_owned()),
         "delay" => Fault::Delay(count),
         "error" => Fault::Error(i32::try_from(number).ok()?, text.to_owned()),
         "deadlock" => Fault::Error(1205, String::new()),

@@ -149,10 +149,11 @@ impl Fixture {
 
     /// Breaks every connection, as a server that dies would.
     pub fn cut_all(&self) {
-        for entry in
-            self.server.sessions.lock().expect("no holder of this lock can panic").keys().copied().collect::<Vec<_>>()
-        {
-            let _ = self.server.kill(0, entry);
+        // The lock is let go before the loop: ending a session takes it again.
+        let ids: Vec<i32> =
+            self.server.sessions.lock().expect("no holder of this lock can panic").keys().copied().collect();
+        for id in ids {
+            let _ = self.server.kill(0, id);
         }
     }
 }

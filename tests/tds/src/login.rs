@@ -262,10 +262,14 @@ fn answer_login(
     session.host.clone_from(&login.host);
     session.program.clone_from(&login.program);
     server.introduce(id, &session.login, &session.host, &session.program, database);
-    let redirect = server.faults(database, true).into_iter().find_map(|fault| match fault {
-        Fault::Redirect(host, port) => Some((host, port)),
-        _ => None,
-    });
+    let mut redirect = None;
+    for fault in server.faults(database, true) {
+        match fault {
+            Fault::Redirect(host, port) => redirect = Some((host, port)),
+            Fault::LoginError(number, text) => return refuse(out, SqlError::new(number, text)),
+            _ => {}
+        }
+    }
     out.environment(1, database, "master");
     out.info(&SqlError { state: 2, ..SqlError::info(5701, format!("Changed database context to '{database}'.")) });
     out.environment_bytes(7, &[0x09, 0x04, 0xD0, 0x00, 0x34], &[]);

@@ -19,6 +19,7 @@ mod sql_server_conduct;
 mod sql_server_copy;
 mod sql_server_routines;
 mod sql_server_support;
+mod sql_server_wire;
 mod sqlite_read;
 mod sqlite_write;
 mod support;

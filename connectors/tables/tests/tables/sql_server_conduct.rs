@@ -124,6 +124,36 @@ async fn a_refused_log_in_is_tried_once() {
     assert_eq!(server.asked("login refused locked"), 2, "one each: the server counts tries and locks the log-in");
 }
 
+/// What a server says instead of letting us in, and what is to be done.
+const TURNED_AWAY: &[(i32, &str, &str)] = &[
+    (17809, "StoreErrorConflict", "lower parallelCopies"),
+    (10928, "StoreErrorConflict", "lower parallelCopies"),
+    (18486, "UserErrorLoginRefused", "Do not run again before"),
+    (18488, "UserErrorLoginRefused", "Change the password"),
+    (18452, "UserErrorLoginRefused", ""),
+    (40613, "NetworkErrorStoreUnreachable", ""),
+    (40615, "UserErrorPermission", "firewall"),
+    (17142, "NetworkErrorStoreUnreachable", ""),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_turned_away_learns_why() {
+    let server = SqlServer::new().await;
+    server.make("src", 20_000).await;
+    let before = server.fixture.sessions();
+    for (number, code, words) in TURNED_AWAY {
+        server.fixture.fault(Armed::next(Fault::LoginError(*number, "as the server says it".into())));
+        let found = text(server.source(table("src"), 4, 1000).await.map(drop));
+        assert!(found.starts_with(code) && found.contains(words), "{number}: {found}");
+        assert_eq!(server.asked("login"), server.asked("login etl"), "{number}: tried once");
+    }
+    // The limit is reached by the third session of a source: none of the others stays.
+    server.fixture.fault(Armed { after: 2, ..Armed::next(Fault::LoginError(17809, "too many".into())) });
+    let found = text(server.source(table("src"), 4, 1000).await.map(drop));
+    assert!(found.starts_with("StoreErrorConflict"), "{found}");
+    until("the end of the sessions", || server.fixture.sessions() == before).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_that_is_given_up_ends_at_the_server() {
     let server = SqlServer::new().await;
@@ -167,7 +197,7 @@ async fn a_bulk_load_that_is_given_up_leaves_nothing() {
     let batch = stream.next().await.expect("there are rows").expect("reads");
     let mut writer = sink.part(0).await.expect("opens");
     let before = server.fixture.sessions();
-    server.fixture.fault(Armed { when: "rows of INSERT BULK".into(), ..Armed::next(Fault::Delay(300)) });
+    server.fixture.fault(Armed { when: "rows of INSERT BULK".into(), ..Armed::next(Fault::Delay(3000)) });
     {
         let mut writing = writer.write(batch.clone());
         tokio::select! {
