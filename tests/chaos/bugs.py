@@ -18,6 +18,7 @@ BUGS = (
     ("re-use-block-ids", "blocks", ("blob-replace",), 20),
     ("drop-the-last-batch", "plain", ("postgres-append", "file-new"), 2),
     ("double-the-first", "plain", ("postgres-append", "file-new"), 2),
+    ("count-what-broke", "again", ("postgres-append", "postgres-overwrite"), 6),
     ("swap-two-columns", "plain", ("postgres-append", "file-new"), 2),
     ("retry-a-failed-fsync", "sync", ("file-replace", "file-new"), 4),
     ("trust-the-wall-clock", "clock", ("postgres-append", "file-new"), 8),
@@ -29,7 +30,7 @@ def chosen(words):
     if words == "all":
         return BUGS
     if words == "rotate":
-        # Two of the ten, another two with every commit.
+        # Two of them, another two with every commit.
         count = subprocess.run(["git", "rev-list", "--count", "HEAD"], stdout=subprocess.PIPE, text=True, check=False)
         first = int(count.stdout or 0) * 2 % len(BUGS)
         return (BUGS[first], BUGS[(first + 1) % len(BUGS)])

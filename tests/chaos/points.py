@@ -101,4 +101,28 @@ def sync(trial):
     return point(trial, "local.sync", "error")
 
 
-KINDS = {"durable": durable, "sync": sync}
+def again(trial):
+    """A part that breaks off is done again by the same worker, and counts once: also where its rows were staged and only
+    the answer got lost."""
+    store = PARTS[trial.target.family]
+    broken = ("lane.batch", f"{store}.begun", f"{store}.send", f"{store}.finish", "lane.part.read")
+    name = trial.chance.choice((*broken, "lane.part.done"))
+    trial.target.prepare()
+    fired = trial.world.arm(name, "error", 1)
+    worker = trial.worker(points=trial.world.points)
+    last = trial.last_word(worker)
+    reached = os.path.exists(fired)
+    trial.world.disarm()
+    trial.notes.update(point=name, reached=reached, first=last["say"])
+    if last["say"] != "finished":
+        raise Wrong("done-again", f"{name}: {worker.fault or last}")
+    trial.is_new()
+    receipt = last["receipt"]
+    trial.receipt_tells(receipt, None, None)
+    if bool(receipt.get("repeated")) != (reached and name in broken):
+        raise Wrong("receipt-repeated", f"{name} failed once, and the receipt says {receipt.get('repeated')}")
+
+
+# The steps of a part in the sinks that keep checkpoints.
+PARTS = {"postgres": "postgres.copy", "mariadb": "mysql.load"}
+KINDS = {"durable": durable, "sync": sync, "again": again}

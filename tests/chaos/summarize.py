@@ -12,6 +12,7 @@ KINDS = {
     "early": "granted commit while the successor plans",
     "overtaken": "older attempt thawed before the successor's commit",
     "cancel": "cancelled, or refused the commit",
+    "again": "part that breaks off once",
     "moving": "source changed while it is read",
     "corrupt": "bit turned on the way to the sink",
     "replace": "reader every 20 ms",

@@ -25,6 +25,8 @@ const DEFAULT: &[&str] = &[
     "12",
     "--moving",
     "8",
+    "--repeats",
+    "12",
     "--corrupt",
     "12",
     "--clocks",
