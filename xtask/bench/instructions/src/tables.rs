@@ -7,6 +7,7 @@ use dmg_protocol::job::StoreObject;
 use dmg_protocol::{Attempt, ColumnPlan, Epoch, RunId, Secret, Secrets};
 use futures::StreamExt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use crate::rows::{self, BATCH_ROWS};
 
@@ -43,7 +44,8 @@ pub async fn read(store: &str, name: &str) -> Result<usize> {
 pub async fn write(store: &str, name: &str, rows: usize, commit: bool) -> Result<usize> {
     let attempt = Attempt {
         namespace: "count".to_owned(),
-        run: RunId::new(uuid::Uuid::from_u128(rows as u128).to_string()),
+        // A run of its own each time: a mark of an earlier one would say that everything is there.
+        run: RunId::new(uuid::Uuid::from_u128(since_1970()?.as_nanos()).to_string()),
         epoch: Epoch(1),
     };
     let mut sink = open(store).await?.sink(SinkRequest::append(attempt, table(name))).await?;
@@ -65,6 +67,10 @@ pub async fn write(store: &str, name: &str, rows: usize, commit: bool) -> Result
         sink.abort().await?;
     }
     Ok(usize::try_from(report.rows)?)
+}
+
+fn since_1970() -> Result<Duration> {
+    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?)
 }
 
 /// Columns by name, each in the kind it has.
