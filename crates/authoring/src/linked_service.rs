@@ -90,6 +90,11 @@ pub fn store_ref(
     })
 }
 
+/// Seconds a statement may take, where the linked service says so and needs no parameter for it.
+pub(crate) fn command_timeout(document: &Value) -> Option<u64> {
+    Members::of(type_properties(document)).text(&["commandtimeout"])?.parse().ok()
+}
+
 /// The envelope is no template.
 fn without_envelope(members: &Value) -> Value {
     let Some(members) = members.as_object() else { return Value::Null };

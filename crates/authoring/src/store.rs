@@ -51,7 +51,7 @@ impl Members {
     }
 
     /// The first of these that is there and not empty, as text.
-    fn text(&self, names: &[&str]) -> Option<String> {
+    pub(crate) fn text(&self, names: &[&str]) -> Option<String> {
         let text = match self.value(names)? {
             Value::String(text) => text.trim().to_owned(),
             other => other.to_string(),
@@ -60,7 +60,7 @@ impl Members {
     }
 }
 
-/// Where the store is: the bound settings, as far as the members say. Never fails, so that every linked service has
+/// Where the store is, and how it proves to be it: the bound settings, as far as the members say. Never fails, so that every linked service has
 /// a binding.
 pub(crate) fn target(connector: Option<&str>, members: &Members) -> Map<String, Value> {
     let mut found = Map::new();
@@ -74,17 +74,22 @@ pub(crate) fn target(connector: Option<&str>, members: &Members) -> Map<String, 
             put("host", members.text(POSTGRES_HOST));
             put("port", members.text(&["port"]));
             put("database", members.text(POSTGRES_DATABASE));
+            put("sslMode", postgres_ssl_mode("", members).ok().flatten().map(str::to_owned));
         }
         Some("mysql") => {
             put("host", members.text(POSTGRES_HOST));
             put("port", members.text(&["port"]));
             put("database", members.text(POSTGRES_DATABASE));
+            put("sslMode", mysql_ssl_mode("", members).ok().flatten().map(str::to_owned));
         }
         Some("sqlserver") => {
             put("host", members.text(SQL_SERVER_HOST));
             put("port", members.text(&["port"]));
             put("database", members.text(SQL_SERVER_DATABASE));
             put("redirectHosts", members.text(&["redirecthosts"]));
+            put("encrypt", Some(sql_server_encrypt(members)));
+            put("trustServerCertificate", members.text(&["trustservercertificate"]));
+            put("hostNameInCertificate", members.text(&["hostnameincertificate"]));
         }
         Some("sqlite") => put("path", members.text(SQLITE_PATH)),
         Some("file") => put("root", members.text(&["host"]).map(file_root)),
@@ -242,18 +247,22 @@ fn mysql(name: &str, members: &Members, settings: &mut Map<String, Value>) -> Re
     if is_true("allowzerodatetime") {
         settings.insert("zeroDates".to_owned(), json!("text"));
     }
-    if let Some(mode) = members.text(&["sslmode"]) {
-        let wanted = plain(&mode).replace('-', "");
-        let by_number = wanted.parse::<usize>().ok().filter(|number| *number < 5).map(|number| MYSQL_SSL_MODES[number]);
-        let found = by_number.or_else(|| MYSQL_SSL_MODES.iter().find(|(known, _)| *known == wanted).copied());
-        let Some((_, mode)) = found else {
-            let message = format!("The sslMode \"{mode}\" of linked service \"{name}\" is not known.");
-            return Err(Fault::new("UserErrorSettings", message)
-                .remedy("Use 0 to 4 or DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY."));
-        };
+    if let Some(mode) = mysql_ssl_mode(name, members)? {
         settings.insert("sslMode".to_owned(), json!(mode));
     }
     user_and_timeout(name, members, settings)
+}
+
+fn mysql_ssl_mode(name: &str, members: &Members) -> Result<Option<&'static str>, Fault> {
+    let Some(mode) = members.text(&["sslmode"]) else { return Ok(None) };
+    let wanted = plain(&mode).replace('-', "");
+    let by_number = wanted.parse::<usize>().ok().filter(|number| *number < 5).map(|number| MYSQL_SSL_MODES[number]);
+    let found = by_number.or_else(|| MYSQL_SSL_MODES.iter().find(|(known, _)| *known == wanted).copied());
+    found.map(|(_, mode)| Some(mode)).ok_or_else(|| {
+        let message = format!("The sslMode \"{mode}\" of linked service \"{name}\" is not known.");
+        Fault::new("UserErrorSettings", message)
+            .remedy("Use 0 to 4 or DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY.")
+    })
 }
 
 fn postgres_ssl_mode(name: &str, members: &Members) -> Result<Option<&'static str>, Fault> {
@@ -327,10 +336,7 @@ fn sql_server(name: &str, members: &Members, settings: &mut Map<String, Value>) 
             settings.insert((*setting).to_owned(), json!(value));
         }
     }
-    // A connection string of old encrypts only if it says so; the members of today encrypt unless they say otherwise.
-    let usual = if kind.is_some() { "mandatory" } else { "optional" };
-    let encrypt = members.text(&["encrypt"]).map_or(usual.to_owned(), |value| value.to_lowercase());
-    settings.insert("encrypt".to_owned(), json!(encrypt));
+    settings.insert("encrypt".to_owned(), json!(sql_server_encrypt(members)));
     if token {
         settings.insert("authenticationType".to_owned(), json!("AccessToken"));
         return Ok(());
@@ -340,6 +346,12 @@ fn sql_server(name: &str, members: &Members, settings: &mut Map<String, Value>) 
         return Ok(());
     }
     need(name, settings, "user", "user name")
+}
+
+/// A connection string of old encrypts only if it says so; the members of today encrypt unless they say otherwise.
+fn sql_server_encrypt(members: &Members) -> String {
+    let usual = if members.text(&["authenticationtype"]).is_some() { "mandatory" } else { "optional" };
+    members.text(&["encrypt"]).map_or(usual.to_owned(), |value| value.to_lowercase())
 }
 
 /// `localhost` is the whole machine, as gateways before 2.0 had it.

@@ -27,7 +27,7 @@ pub use moment::{
     offset_instants,
 };
 pub use rejects::{Reject, Rejects};
-pub use session::{Session, Traffic};
+pub use session::{Meter, Session, Traffic};
 pub use tables::{
     BatchLimits, BatchStream, Checkpoint, Column, Committed, MarkContent, MarkState, PartReport, PartWriter, Place,
     Resumption, Sink, SinkPlan, SinkRequest, Source, TableConnection, TableConnector,

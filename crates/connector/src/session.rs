@@ -8,8 +8,9 @@ use dmg_ambient::Ambient;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// A peer that has gone without a word is missed after so long: nothing of ours hangs on it longer. A peer that is
-/// there and only says nothing, such as a server that sorts for an hour, is waited for.
+/// A peer that has gone without a word while we listen to it is missed after so long. A peer that is there and only says
+/// nothing, or takes nothing, is the watchdog's business: the system must not end that connection, so it gets no time
+/// limit for what is sent, which would count a server's pause of half a minute as its absence.
 const SILENCE: Duration = Duration::from_secs(30);
 /// Pause before the peer is asked whether it is there, and between two such questions.
 const ASK_AFTER: Duration = Duration::from_secs(15);
@@ -41,15 +42,12 @@ impl Session {
     }
 }
 
-/// Lets the system notice a peer that has gone, whether it was to speak or to listen.
+/// Lets the system notice a peer that has gone while it was to speak.
 fn notice_silence(stream: &TcpStream) -> std::io::Result<()> {
     let socket = SockRef::from(stream);
     let questions = (SILENCE - ASK_AFTER).as_secs() / ASK_EVERY.as_secs();
     let keepalive = TcpKeepalive::new().with_time(ASK_AFTER).with_interval(ASK_EVERY).with_retries(questions as u32);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(SILENCE))?;
-    Ok(())
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Counters of one side of a copy, shared by all its connections.
@@ -116,6 +114,33 @@ impl Traffic {
     }
 }
 
+/// Counts how long a store lets its callers wait.
+#[derive(Clone)]
+pub struct Meter {
+    /// The clock.
+    pub ambient: Ambient,
+    /// Where it is counted.
+    pub traffic: Arc<Traffic>,
+}
+
+impl Meter {
+    /// Waits for the store.
+    pub async fn waited<T>(&self, work: impl Future<Output = T>) -> T {
+        let started = self.ambient.uptime();
+        let result = work.await;
+        self.traffic.add_waited(self.ambient.uptime().saturating_sub(started));
+        result
+    }
+
+    /// Waits for others of this copy.
+    pub async fn queued<T>(&self, work: impl Future<Output = T>) -> T {
+        let started = self.ambient.uptime();
+        let result = work.await;
+        self.traffic.add_queued(self.ambient.uptime().saturating_sub(started));
+        result
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +157,6 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), ASK_EVERY);
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
         #[cfg(target_os = "linux")]
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(SILENCE));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None, "a server may pause before it takes more");
     }
 }

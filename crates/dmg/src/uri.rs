@@ -16,6 +16,8 @@ pub(crate) struct Side {
     pub(crate) query: Option<String>,
     /// `parquet`, `text`, `csv`, `tsv`.
     pub(crate) format: Option<String>,
+    /// What stands between the values of a text file, where that is not what the format says.
+    pub(crate) delimiter: Option<String>,
     /// `none`, `snappy`, `zstd`.
     pub(crate) compression: Option<String>,
     /// Another endpoint than the cloud's own: an emulator, a private endpoint.
@@ -236,7 +238,11 @@ fn azblob(side: &Side, rest: &str) -> Result<Parsed, Fault> {
 fn format(side: &Side, name: &str) -> Result<FormatSpec, Fault> {
     let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
     let named = side.format.as_deref().or(ending.as_deref()).unwrap_or("");
-    let spec = match named {
+    if let (true, Some(_)) = (named == "parquet", &side.delimiter) {
+        let message = format!("A delimiter belongs to a text file; \"{}\" is a Parquet file.", side.uri);
+        return Err(Fault::new("UserErrorSettings", message).remedy("Leave --delimiter out."));
+    }
+    let mut spec = match named {
         "parquet" => {
             let compression = match side.compression.as_deref() {
                 None | Some("snappy") => ParquetCompression::Snappy,
@@ -258,11 +264,27 @@ fn format(side: &Side, name: &str) -> Result<FormatSpec, Fault> {
             );
         }
     };
+    if let Some(delimiter) = &side.delimiter {
+        spec.column_delimiter = delimiter_of(delimiter)?;
+    }
     if side.compression.is_some() {
         let message = "Compressed text files are not supported yet.";
         return Err(Fault::new("UserErrorNotSupported", message));
     }
     Ok(FormatSpec::Text(spec))
+}
+
+/// One character that can stand between values; `tab` is one too.
+fn delimiter_of(text: &str) -> Result<String, Fault> {
+    let text = if matches!(text, "tab" | "\\t") { "\t" } else { text };
+    let mut characters = text.chars();
+    match (characters.next(), characters.next()) {
+        (Some(c), None) if !matches!(c, '"' | '\r' | '\n') => Ok(c.to_string()),
+        _ => {
+            let message = format!("\"{text}\" cannot stand between values.");
+            Err(Fault::new("UserErrorSettings", message).remedy("Give one character, such as ; or |, or the word tab."))
+        }
+    }
 }
 
 fn percent_decode(text: &str) -> String {
@@ -289,6 +311,19 @@ mod tests {
         assert_eq!(parsed.store.settings["root"], "/data/out");
         let parsed = parse(&side("azblob://acme/raw/2026/x.csv")).expect("valid");
         assert!(matches!(parsed.object, StoreObject::Files { ref folder, .. } if folder == "2026"));
+    }
+
+    #[test]
+    fn delimiters() {
+        for (given, expected) in
+            [(";", Some(";")), ("tab", Some("\t")), ("|", Some("|")), ("\"", None), ("ab", None), ("", None)]
+        {
+            assert_eq!(delimiter_of(given).ok().as_deref(), expected, "{given}");
+        }
+        let side = |uri: &str| Side { uri: uri.into(), delimiter: Some(";".into()), ..Side::default() };
+        let format = parse(&side("file:/data/x.csv")).expect("valid").format;
+        assert!(matches!(format, Some(FormatSpec::Text(text)) if text.column_delimiter == ";"));
+        assert_eq!(parse(&side("file:/data/x.parquet")).expect_err("no text").code, "UserErrorSettings");
     }
 
     #[test]

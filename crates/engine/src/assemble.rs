@@ -4,40 +4,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dmg_ambient::Ambient;
 use dmg_connector::{
-    ByteDigest, Committed, FileEncoder, Fragment, MarkContent, RangeReader, Result, StagedFile, Traffic,
+    ByteDigest, Committed, FileEncoder, Fragment, MarkContent, Meter, RangeReader, Result, StagedFile,
 };
 use dmg_protocol::{Attempt, Fault};
 use tokio::sync::{Mutex, watch};
 
 /// Bytes read at once when a staged file is checked.
 const READ_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Counts how long a store lets its callers wait.
-#[derive(Clone)]
-pub(crate) struct Meter {
-    pub(crate) ambient: Ambient,
-    pub(crate) traffic: Arc<Traffic>,
-}
-
-impl Meter {
-    /// Waits for the store.
-    pub(crate) async fn waited<T>(&self, work: impl Future<Output = T>) -> T {
-        let started = self.ambient.uptime();
-        let result = work.await;
-        self.traffic.add_waited(self.ambient.uptime().saturating_sub(started));
-        result
-    }
-
-    /// Waits for others of this copy.
-    async fn queued<T>(&self, work: impl Future<Output = T>) -> T {
-        let started = self.ambient.uptime();
-        let result = work.await;
-        self.traffic.add_queued(self.ambient.uptime().saturating_sub(started));
-        result
-    }
-}
 
 pub(crate) struct Assembler {
     file: Mutex<File>,

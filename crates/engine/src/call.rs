@@ -37,7 +37,7 @@ pub async fn call(
         biased;
         () = cancel.cancelled() => Err(cancelled(call).into()),
         result = called(stores, store, secrets, session, call) => result,
-        () = limited => Err(late(call).into()),
+        () = limited => Err(call.too_long().into()),
     };
     result.map_err(|error| {
         if let Some(cause) = &error.cause {
@@ -80,10 +80,4 @@ fn refused(title: &str) -> Fault {
 fn cancelled(call: &ProcedureCall) -> Fault {
     let message = format!("The call of \"{}\" was cancelled; what it had committed by then stays.", call.name);
     Fault::new("UserErrorCancelled", message)
-}
-
-fn late(call: &ProcedureCall) -> Fault {
-    let seconds = call.timeout_seconds.unwrap_or_default();
-    let message = format!("The stored procedure \"{}\" took longer than {seconds} s and was cancelled.", call.name);
-    Fault::new("UserErrorCancelled", message).remedy("Raise the timeout, or look why it takes so long.")
 }

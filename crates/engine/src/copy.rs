@@ -27,7 +27,8 @@ use crate::redirect::Redirect;
 use crate::resume::{self, Beginning};
 use crate::throttle::Throttle;
 use crate::tolerate::Tolerate;
-use crate::{added, lanes, proof};
+use crate::watchdog::Watchdog;
+use crate::{added, lanes, proof, watched};
 
 /// Lanes at least where memory allows: while one waits for a store, another works.
 const LANES: usize = 2;
@@ -110,6 +111,7 @@ struct Run {
     beginning: Beginning,
     /// Whether a later attempt could go on with what this one stages.
     resumable: bool,
+    watchdog: Watchdog,
 }
 
 /// A planned copy, ready to move.
@@ -127,8 +129,9 @@ struct Ready {
 impl Run {
     fn new(ambient: Ambient, request: CopyRequest) -> Self {
         let (started, clock) = (ambient.rfc3339(), ambient.uptime());
+        let watchdog = Watchdog::new(ambient.clone(), &request.job.options);
         let (stages, counters, beginning) = (Vec::new(), Arc::default(), Beginning::default());
-        Run { ambient, request, started, clock, stages, counters, beginning, resumable: false }
+        Run { ambient, request, started, clock, stages, counters, beginning, resumable: false, watchdog }
     }
 
     /// Says in the log that a stage begins; the kill tests wait for these lines.
@@ -233,7 +236,8 @@ impl Run {
             budget_bytes: self.budget() / 2,
         };
         let secrets = &self.request.sink_secrets;
-        let mut sink = open::sink(stores, &job.sink, secrets, session.clone(), request, options.verify).await?;
+        let opened = open::sink(stores, &job.sink, secrets, session.clone(), request, options.verify);
+        let mut sink = self.watchdog.opened_sink(&open::title(stores, &job.sink.store), opened).await?;
         match sink.mark().await? {
             MarkState::None => {}
             MarkState::Committed(committed) => {
@@ -247,13 +251,19 @@ impl Run {
         let rows_per_part = open::rows_per_part(stores, &job.sink)?;
         let secrets = &self.request.source_secrets;
         let endpoint = added::readable(&job.source);
-        let source = open::source(stores, &endpoint, secrets, session, wanted, rows_per_part).await?;
+        let opened = open::source(stores, &endpoint, secrets, session, wanted, rows_per_part);
+        let source = self.watchdog.opened_source(&open::title(stores, &endpoint.store), &endpoint, opened).await?;
         let source = added::with(source, &options.added, &self.request.attempt)?;
         let target = sink.columns().await?;
         let columns = plan_declared(
             source.columns(),
             target.as_deref(),
-            &Wishes { mapping: &job.mapping, declared: &job.source.declared, options: &options },
+            &Wishes {
+                mapping: &job.mapping,
+                declared: &job.source.declared,
+                options: &options,
+                writes_text: matches!(&job.sink.format, Some(FormatSpec::Text(_))),
+            },
             sink.as_ref(),
         )?;
         let column_plans: Vec<_> = columns.iter().map(|column| column.plan.clone()).collect();
@@ -348,7 +358,7 @@ impl Run {
             tolerate: ready.tolerate.clone(),
             required: ready.required.clone(),
             own_columns: own(ready.source.columns(), &self.request.job.options).len(),
-            throttle: Throttle::new(&self.request.job.options, self.ambient.uptime()),
+            throttle: Throttle::new(&self.request.job.options, self.ambient.uptime(), &self.watchdog),
             kept,
         });
         let mut moved = self.watched("move", ready, observer, lanes::run(work)).await?;
@@ -504,6 +514,8 @@ impl Run {
                 match ready.sink.mark().await {
                     Ok(MarkState::Committed(committed)) => return Ok(committed),
                     Ok(MarkState::Newer(epoch)) => return Err(newer(epoch).into()),
+                    // What took too long once would take too long again; nobody knows yet whether it goes on.
+                    Ok(MarkState::None) if watched::late(&error) => return Err(error),
                     Ok(MarkState::None) => break,
                     Err(_) if lookups < DOUBT_LOOKUPS_MAX => {}
                     Err(_) => return Err(error),

@@ -8,14 +8,14 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use dmg_ambient::Ambient;
 use dmg_connector::{
-    ByteStore, Column, Committed, Condition, Digester, Format, FragmentEncoder, Holding, MarkContent, MarkState,
+    ByteStore, Column, Committed, Condition, Digester, Format, FragmentEncoder, Holding, MarkContent, MarkState, Meter,
     PartReport, PartWriter, Result, Sink, SinkPlan, SinkRequest, Source, Traffic, published_seed,
 };
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, Fault, VerifyLevel, WriteMode};
 use tokio::sync::Mutex;
 
-use crate::assemble::{Assembler, Meter};
+use crate::assemble::Assembler;
 use crate::file_source::{FileSource, join};
 
 pub(crate) struct FileSink {

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dmg_ambient::Ambient;
 use dmg_connector::{
-    BatchLimits, BatchStream, ByteDigest, ByteStore, Column, FileEntry, FileShape, Format, RangeReader, Rejects, Result, Source,
-    Traffic,
+    BatchLimits, BatchStream, ByteDigest, ByteStore, Column, FileEntry, FileShape, Format, Meter, RangeReader, Rejects,
+    Result, Source, Traffic,
 };
 use dmg_protocol::job::{DeclaredColumn, StoreObject};
 use dmg_protocol::{Fault, PartPlan};
@@ -18,7 +18,6 @@ use futures::StreamExt;
 use futures::future::try_join_all;
 
 use crate::added;
-use crate::assemble::Meter;
 
 pub(crate) struct FileSource {
     label: String,

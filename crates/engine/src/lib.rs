@@ -26,6 +26,8 @@ mod styled;
 mod throttle;
 mod tolerate;
 mod verify;
+mod watchdog;
+mod watched;
 
 pub use browse::browse;
 pub use call::call;

@@ -28,6 +28,17 @@ pub(crate) fn unknown(store: &str) -> Fault {
     Fault::new("UserErrorNotSupported", format!("There is no connector for a store of type \"{store}\" yet."))
 }
 
+/// What store that is, for people, before anything is known of it but its name.
+pub(crate) fn title(stores: &dyn Stores, store: &StoreRef) -> String {
+    let tables = stores.tables(&store.store).map(|connector| connector.descriptor().title);
+    let title = tables.or_else(|| stores.files(&store.store).map(|connector| connector.descriptor().title));
+    let title = title.unwrap_or(&store.store);
+    match &store.linked_service {
+        Some(name) => format!("{title}, linked service \"{name}\""),
+        None => title.to_owned(),
+    }
+}
+
 fn format_of(stores: &dyn Stores, endpoint: &Endpoint) -> Result<Arc<dyn Format>> {
     let spec = endpoint.format.as_ref().ok_or_else(|| {
         Fault::new("UserErrorSettings", "The file format is missing: neither the dataset nor the file name tells it.")

@@ -26,6 +26,8 @@ pub(crate) struct Wishes<'a> {
     pub(crate) declared: &'a [DeclaredColumn],
     /// What may be lost, and added.
     pub(crate) options: &'a CopyOptions,
+    /// Whether the sink writes texts, for which the author's culture and formats count.
+    pub(crate) writes_text: bool,
 }
 
 /// What the author says about one column.
@@ -53,7 +55,11 @@ pub(crate) fn plan_declared(
         let column = &source[index];
         let wish = wish(column, &name, wishes);
         // A kind in between decides how the sink holds the column.
-        let between = wish.kind.filter(|kind| *kind != column.kind);
+        let styled = wishes.writes_text
+            && wish.kind.is_none()
+            && !is_text(column.kind)
+            && style(column, wish, wishes.options, column.kind)?.is_some();
+        let between = wish.kind.filter(|kind| *kind != column.kind).or(styled.then_some(Kind::Text));
         let renamed = Column { name: name.clone(), kind: between.unwrap_or(column.kind), ..column.clone() };
         let holding = sink.hold(&renamed, target_column);
         let span = sink.span(&holding);
@@ -133,6 +139,20 @@ fn wish<'a>(column: &Column, name: &str, wishes: &Wishes<'a>) -> Wish<'a> {
     }
 }
 
+/// The author's culture and format for texts of a kind.
+fn style(column: &Column, wish: Wish<'_>, options: &CopyOptions, kind: Kind) -> Result<Option<Style>, Fault> {
+    let said = &options.conversion;
+    let general = match kind {
+        Kind::Date => &said.date_format,
+        Kind::Timestamp => &said.timestamp_format,
+        Kind::Instant => &said.instant_format,
+        Kind::Time => &said.time_format,
+        _ => &None,
+    };
+    let culture = wish.culture.or(said.culture.as_deref());
+    Style::of(kind, wish.format.or(general.as_deref()), culture).map_err(|fault| fault.with("column", &column.name))
+}
+
 /// The way of one column into its holding.
 struct Way<'a> {
     column: &'a Column,
@@ -198,19 +218,8 @@ impl Way<'_> {
         }
     }
 
-    /// The author's culture and format for texts of a kind.
     fn style(&self, kind: Kind) -> Result<Option<Style>, Fault> {
-        let said = &self.options.conversion;
-        let general = match kind {
-            Kind::Date => &said.date_format,
-            Kind::Timestamp => &said.timestamp_format,
-            Kind::Instant => &said.instant_format,
-            Kind::Time => &said.time_format,
-            _ => &None,
-        };
-        let culture = self.wish.culture.or(said.culture.as_deref());
-        Style::of(kind, self.wish.format.or(general.as_deref()), culture)
-            .map_err(|fault| fault.with("column", &self.column.name))
+        style(self.column, self.wish, self.options, kind)
     }
 
     fn may_lose(&self, word: Word) -> bool {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use dmg_ambient::Ambient;
 use dmg_connector::{
-    ByteStore, Column, Condition, Digester, FileMark, Format, MarkContent, Reject, Result, published_seed,
+    ByteStore, Column, Condition, Digester, FileMark, Format, MarkContent, Meter, Reject, Result, published_seed,
 };
 use dmg_protocol::{Attempt, Fault, Kind};
 use tokio::sync::{Mutex, watch};
 
-use crate::assemble::{Assembler, Meter};
+use crate::assemble::Assembler;
 use crate::file_source::join;
 
 /// Bytes of rows that wait for their part's turn; who has more waits with them.

@@ -9,17 +9,20 @@ use dmg_ambient::Ambient;
 use dmg_connector::Traffic;
 use dmg_protocol::job::CopyOptions;
 
+use crate::watchdog::Watchdog;
+
 /// Seconds of its rate that a bucket holds at most: after a pause, no more than this comes at once.
 const BURST_SECONDS: f64 = 0.5;
 /// Batches a second that a low row rate is cut into, so that rows trickle instead of coming in heaps.
 const BATCHES_PER_SECOND: u64 = 4;
 
 /// Limits of one copy.
-#[derive(Debug)]
 pub(crate) struct Throttle {
     rows: Option<Bucket>,
     bytes: Option<Bucket>,
     bytes_seen: AtomicU64,
+    /// Is told when the author, not a store, lets the copy wait.
+    watchdog: Watchdog,
 }
 
 #[derive(Debug)]
@@ -51,10 +54,15 @@ impl Bucket {
 
 impl Throttle {
     /// The limits of the options; none where there are none.
-    pub(crate) fn new(options: &CopyOptions, now: Duration) -> Option<Self> {
+    pub(crate) fn new(options: &CopyOptions, now: Duration, watchdog: &Watchdog) -> Option<Self> {
         let bucket = |rate: Option<u64>| rate.map(|rate| Bucket::new(rate, now));
         let (rows, bytes) = (bucket(options.rows_per_second), bucket(options.bytes_per_second));
-        (rows.is_some() || bytes.is_some()).then(|| Throttle { rows, bytes, bytes_seen: AtomicU64::new(0) })
+        (rows.is_some() || bytes.is_some()).then(|| Throttle {
+            rows,
+            bytes,
+            bytes_seen: AtomicU64::new(0),
+            watchdog: watchdog.clone(),
+        })
     }
 
     /// Rows a batch should have at most.
@@ -72,6 +80,7 @@ impl Throttle {
             wait = wait.max(bucket.take(total.saturating_sub(before), now));
         }
         if !wait.is_zero() {
+            let _pause = self.watchdog.pause();
             ambient.sleep(wait).await;
         }
     }
@@ -85,17 +94,21 @@ mod tests {
         CopyOptions { rows_per_second: rows, bytes_per_second: bytes, ..CopyOptions::default() }
     }
 
+    fn limited(ambient: &Ambient, options: &CopyOptions) -> Option<Throttle> {
+        Throttle::new(options, ambient.uptime(), &Watchdog::new(ambient.clone(), options))
+    }
+
     #[tokio::test]
     async fn rows_and_bytes_come_at_the_rate_asked_for() {
         let (ambient, traffic) = (Ambient::test(1), Traffic::default());
-        let throttle = Throttle::new(&options(Some(1000), None), ambient.uptime()).expect("a limit");
+        let throttle = limited(&ambient, &options(Some(1000), None)).expect("a limit");
         let start = ambient.uptime();
         for _ in 0..40 {
             throttle.pace(&ambient, 250, &traffic).await;
         }
         let seconds = (ambient.uptime() - start).as_secs_f64();
         assert!((seconds - 10.0).abs() < 0.01, "10,000 rows at 1,000 a second took {seconds} s");
-        let throttle = Throttle::new(&options(None, Some(1 << 20)), ambient.uptime()).expect("a limit");
+        let throttle = limited(&ambient, &options(None, Some(1 << 20))).expect("a limit");
         let start = ambient.uptime();
         for _ in 0..16 {
             traffic.add_bytes(512 << 10);
@@ -108,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn an_idle_hour_does_not_allow_a_flood() {
         let (ambient, traffic) = (Ambient::test(1), Traffic::default());
-        let throttle = Throttle::new(&options(Some(100), None), ambient.uptime()).expect("a limit");
+        let throttle = limited(&ambient, &options(Some(100), None)).expect("a limit");
         ambient.advance(Duration::from_secs(3600));
         let start = ambient.uptime();
         throttle.pace(&ambient, 1000, &traffic).await;
@@ -117,7 +130,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_there_is_no_throttle() {
-        assert!(Throttle::new(&CopyOptions::default(), Duration::ZERO).is_none());
+        assert!(limited(&Ambient::test(1), &CopyOptions::default()).is_none());
         assert_eq!(Throttle::batch_rows(&CopyOptions::default(), 8192), 8192);
         assert_eq!(Throttle::batch_rows(&options(Some(100), None), 8192), 25);
         assert_eq!(Throttle::batch_rows(&options(Some(1), None), 8192), 1);

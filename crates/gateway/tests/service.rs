@@ -10,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use dmg_ambient::Ambient;
+use dmg_system_tests::wait;
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -132,13 +133,11 @@ impl World {
     }
 
     fn until(&self, what: &str, mut condition: impl FnMut(&World) -> bool) {
-        let deadline = self.ambient.uptime() + PATIENCE;
-        while !condition(self) {
+        let said = || {
             let log = std::fs::read_to_string(self.folder.path().join("host.log")).unwrap_or_default();
-            let tail: Vec<&str> = log.lines().rev().take(30).collect();
-            assert!(self.ambient.uptime() < deadline, "{what} did not come in {PATIENCE:?}; the host said {tail:#?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            format!("the host said {:#?}", log.lines().rev().take(30).collect::<Vec<_>>())
+        };
+        wait::until_or(what, PATIENCE, || condition(self).then_some(()), said);
     }
 
     fn deploy(&self) {

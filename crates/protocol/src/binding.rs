@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// Settings that say where a store is, per connector. A credential sealed for one place is refused at another.
+/// Settings that say where a store is and how it proves to be that store, per connector. A credential sealed for one place
+/// is refused at another, and one sealed for a checked connection is refused where nobody checks.
 const BOUND: &[(&str, &[&str])] = &[
     ("azblob", &["account", "endpoint"]),
     ("file", &["root"]),
-    ("postgres", &["host", "port", "database"]),
+    ("mysql", &["host", "port", "database", "sslMode"]),
+    ("postgres", &["host", "port", "database", "sslMode"]),
     ("sqlite", &["path"]),
-    ("sqlserver", &["host", "port", "database", "redirectHosts"]),
+    (
+        "sqlserver",
+        &["host", "port", "database", "redirectHosts", "encrypt", "trustServerCertificate", "hostNameInCertificate"],
+    ),
 ];
 
 /// Members that say where a store is, for stores that no connector serves yet.
@@ -51,14 +56,19 @@ fn spelling(store: &str, name: &str, value: Option<&Value>) -> Option<String> {
         Some(other) => other.to_string(),
     };
     let text = match name {
-        "host" | "server" | "account" | "redirectHosts" => text.to_lowercase(),
+        "host" | "server" | "account" | "redirectHosts" | "sslMode" | "encrypt" => text.to_lowercase(),
+        "trustServerCertificate" | "hostNameInCertificate" => text.to_lowercase(),
         "endpoint" => text.trim_end_matches('/').to_lowercase(),
         _ => text,
     };
     match (store, name, text.is_empty()) {
+        ("mysql", "port", true) => Some("3306".to_owned()),
         ("postgres", "port", true) => Some("5432".to_owned()),
         ("sqlserver", "port", true) => Some("1433".to_owned()),
         (_, _, true) => None,
+        // What is usual and what is not said are one.
+        (_, "sslMode", _) if text == "prefer" => None,
+        (_, "trustServerCertificate", _) if text == "false" => None,
         _ => Some(text),
     }
 }
@@ -99,5 +109,28 @@ mod tests {
         let plain = of("sqlserver", json!({"host": "db01", "database": "sales"}));
         assert!(!plain.contains_key("redirectHosts"), "what was sealed before it was known still opens");
         assert_ne!(plain, of("sqlserver", json!({"host": "db01", "database": "sales", "redirectHosts": "db02"})));
+    }
+
+    #[test]
+    fn a_connection_that_is_checked_less_is_another_place() {
+        let place = |more: Value| {
+            let mut settings = json!({"host": "db01", "database": "sales"});
+            settings.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            settings
+        };
+        for (store, sealed, opened) in [
+            ("postgres", json!({"sslMode": "verify-full"}), json!({"sslMode": "require"})),
+            ("postgres", json!({"sslMode": "verify-full"}), json!({})),
+            ("mysql", json!({"sslMode": "require"}), json!({"sslMode": "disable"})),
+            ("sqlserver", json!({"encrypt": "strict"}), json!({"encrypt": "optional"})),
+            ("sqlserver", json!({"trustServerCertificate": false}), json!({"trustServerCertificate": "True"})),
+            ("sqlserver", json!({"hostNameInCertificate": "db01.corp"}), json!({"hostNameInCertificate": "evil"})),
+        ] {
+            assert_ne!(of(store, place(sealed.clone())), of(store, place(opened)), "{store}: {sealed}");
+        }
+        assert_eq!(of("postgres", place(json!({"sslMode": "Prefer"}))), of("postgres", place(json!({}))));
+        let trusted = json!({"trustServerCertificate": "False"});
+        assert_eq!(of("sqlserver", place(trusted)), of("sqlserver", place(json!({}))));
+        assert_eq!(of("mysql", place(json!({"port": 3306}))), of("mysql", place(json!({}))));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Verdict, VerifyLevel, WriteMode};
+use crate::{Fault, Verdict, VerifyLevel, WriteMode};
 
 /// A job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +72,18 @@ pub struct ProcedureCall {
     /// Seconds after which the call is cancelled at the server; absent: the run's own limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u64>,
+}
+
+impl ProcedureCall {
+    /// What a call that took longer than its limit ends in, whatever the store.
+    pub fn too_long(&self) -> Fault {
+        let (name, seconds) = (&self.name, self.timeout_seconds.unwrap_or_default());
+        let message = format!(
+            "The stored procedure \"{name}\" did not end within {seconds} s and was cancelled; what it had committed by \
+             then stays."
+        );
+        Fault::new("StoreErrorTimeout", message).remedy("Raise the timeout, or look what the procedure waits for.")
+    }
 }
 
 /// One parameter of a stored procedure.
@@ -577,10 +589,12 @@ pub struct CopyOptions {
     /// Seconds one write may take; absent: no limit of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_timeout_seconds: Option<u64>,
-    /// Longest wait for a store's answer: for the first rows of a query, for the end of a statement. Absent: the
-    /// default; 0: no limit.
+    /// Longest wait for an answer of the source, such as the first rows of a query. Absent: the default; 0: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query_timeout_millis: Option<u64>,
+    /// Longest wait for an answer of the sink, such as the end of the commit. Absent: the default; 0: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit_timeout_millis: Option<u64>,
     /// Longest silence of a store in the middle of rows. Absent: the default; 0: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stall_timeout_millis: Option<u64>,
@@ -626,6 +640,7 @@ impl Default for CopyOptions {
             batch_rows: None,
             batch_timeout_seconds: None,
             query_timeout_millis: None,
+            commit_timeout_millis: None,
             stall_timeout_millis: None,
             added: Vec::new(),
             drift: Drift::Refuse,

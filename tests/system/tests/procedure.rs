@@ -91,7 +91,7 @@ fn failures_roll_back_and_say_what_the_server_said() {
     let (status, activity) = world.run("fails");
     assert_eq!(status, "Failed");
     let message = activity["error"]["message"].as_str().expect("a message");
-    assert!(message.contains("P0001"), "{message}");
+    assert!(message.contains("The procedure ended with error P0001: the books are closed."), "{message}");
     world.activity("missing", "no_such_procedure", one.clone(), json!({}));
     let (status, activity) = world.run("missing");
     assert_eq!((status.as_str(), &activity["error"]["errorCode"]), ("Failed", &json!("UserErrorProcedureMissing")));
@@ -228,6 +228,6 @@ fn a_call_straight_from_this_machine() {
     assert_eq!(database.sql("SELECT * FROM calls").trim(), "5||2026-01-02 10:30:00|2.5|f");
     let _ = call(&["note", "--param", "numbr=5:Int32"]).fault("UserError");
     let started = dmg_system_tests::wait::now();
-    let _ = call(&["slow", "--param", "number=5:Int32", "--timeout", "1"]).fault("Error");
+    let _ = call(&["slow", "--param", "number=5:Int32", "--timeout", "1"]).fault("StoreErrorTimeout");
     assert!(started.elapsed() < Duration::from_secs(30));
 }

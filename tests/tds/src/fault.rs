@@ -89,6 +89,7 @@ impl Bytes {
             Some((size, pause)) => {
                 for piece in bytes.chunks(size.max(1)) {
                     write(piece)?;
+                    // The pause is the fault itself, not a wait for anything.
                     std::thread::sleep(Duration::from_millis(pause));
                 }
             }

@@ -1,6 +1,6 @@
 //! What all sessions share: databases, who is connected, application locks, numbers that only grow, faults to come.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -41,6 +41,8 @@ pub(crate) struct Server {
     pub(crate) strict_certificate: Arc<rustls::ServerConfig>,
     folder: tempfile::TempDir,
     pub(crate) databases: Mutex<Vec<String>>,
+    /// Those of them, by position, whose files have what every database has.
+    ready: Mutex<BTreeSet<usize>>,
     pub(crate) sessions: Mutex<BTreeMap<i32, Entry>>,
     next_session: AtomicI32,
     identities: Mutex<HashMap<(String, i64), i64>>,
@@ -76,6 +78,7 @@ impl Server {
             strict_certificate,
             folder: tempfile::tempdir()?,
             databases: Mutex::new(databases),
+            ready: Mutex::default(),
             sessions: Mutex::default(),
             next_session: AtomicI32::new(51),
             identities: Mutex::default(),
@@ -100,30 +103,17 @@ impl Server {
         };
         let db = Connection::open(self.folder.path().join(format!("{at}.db")))?;
         db.busy_timeout(Duration::from_millis(20))?;
-        for pragma in ["journal_mode = WAL", "synchronous = OFF", "foreign_keys = ON", "temp_store = MEMORY"] {
-            // The first to open a new file sets its mode; the others wait for that.
-            for _ in 0..500 {
-                if db.execute_batch(&format!("PRAGMA {pragma}")).is_ok() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
+        db.execute_batch("PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY")?;
         db.set_prepared_statement_cache_capacity(64);
         functions::register(&db)?;
-        for _ in 0..500 {
-            match catalog::prepare(&db) {
-                Ok(()) => return Ok(db),
-                Err(error) => {
-                    let error = SqlError::from(error);
-                    if error.number != 1222 {
-                        return Err(error);
-                    }
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            }
+        // The first to open a new file makes it ready, alone: the others wait here until that is done.
+        let mut ready = held(&self.ready);
+        if !ready.contains(&at) {
+            db.execute_batch("PRAGMA journal_mode = WAL")?;
+            catalog::prepare(&db)?;
+            ready.insert(at);
         }
-        Err(SqlError::new(1222, "The database is busy."))
+        Ok(db)
     }
 
     pub(crate) fn create_database(&self, name: &str) -> Result<(), SqlError> {

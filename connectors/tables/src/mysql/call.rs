@@ -10,8 +10,11 @@ use dmg_protocol::job::{ProcedureCall, ProcedureOutcome, ProcedureParameter};
 
 use super::client::{Client, literal, quoted};
 use super::connect::{Purpose, connect};
+use super::errors;
 use super::settings::Server;
 
+/// The number of an error that a procedure signals without naming one.
+const SIGNALLED: u16 = 1644;
 /// Messages an outcome holds.
 const MESSAGES_MAX: usize = 50;
 
@@ -139,10 +142,10 @@ pub(super) async fn call(server: &Server, call: &ProcedureCall) -> Result<Proced
     let done = tokio::select! {
         biased;
         done = client.batch(&statement) => done,
-        () = server.session.ambient.sleep(limit) => return Err(too_long(call)),
+        () = server.session.ambient.sleep(limit) => return Err(call.too_long().into()),
     };
     cancel.armed = false;
-    let done = done?;
+    let done = done.map_err(|error| raised(&client, error))?;
     let mut outcome = ProcedureOutcome { rows_affected: Some(done.affected), ..ProcedureOutcome::default() };
     if done.warnings > 0 {
         let warnings = client.query(&format!("SHOW WARNINGS LIMIT {MESSAGES_MAX}")).await?.rows;
@@ -150,6 +153,14 @@ pub(super) async fn call(server: &Server, call: &ProcedureCall) -> Result<Proced
     }
     outcome.outputs = outputs(&mut client, &parameters).await?;
     Ok(outcome)
+}
+
+/// What the procedure itself signalled is meant for whoever called it.
+fn raised(client: &Client, error: Error) -> Error {
+    match client.refused.as_ref().filter(|refused| refused.number == SIGNALLED) {
+        Some(refused) => Error { fault: Box::new(errors::raised(refused)), ..error },
+        None => error,
+    }
 }
 
 /// A value as the server takes it: it converts texts by itself, except the words for a truth value.
@@ -172,11 +183,4 @@ async fn outputs(client: &mut Client, parameters: &[Parameter]) -> Result<BTreeM
     let row = client.query(&format!("SELECT {}", variables.join(", "))).await?.rows.into_iter().next();
     let names = output().map(|(_, parameter)| parameter.name.clone());
     Ok(names.zip(row.unwrap_or_default()).collect())
-}
-
-fn too_long(call: &ProcedureCall) -> Error {
-    let seconds = call.timeout_seconds.unwrap_or_default();
-    let message = format!("Procedure {} did not end within {seconds} seconds and was cancelled.", call.name);
-    let remedy = "Raise the timeout of the activity, or make the procedure faster.";
-    Fault::new("StoreErrorConflict", message).remedy(remedy).into()
 }

@@ -83,6 +83,8 @@ pub(super) struct Client {
     pub(super) version: Version,
     /// The number by which other sessions can end it.
     pub(super) id: u32,
+    /// The last error the server reported, in its own words, which may quote values.
+    pub(super) refused: Option<ServerError>,
 }
 
 /// What the first packet of an answer is.
@@ -97,7 +99,7 @@ enum First {
 
 impl Client {
     pub(super) fn new(wire: Wire, version: Version, id: u32) -> Self {
-        Client { wire, idle: true, status: 0, version, id }
+        Client { wire, idle: true, status: 0, version, id, refused: None }
     }
 
     /// Whether it may be used for another command.
@@ -307,7 +309,7 @@ impl Client {
         if error.number == 1213 {
             self.status &= !IN_TRANSACTION;
         }
-        errors::error(&self.wire.place, &error)
+        errors::error(&self.wire.place, self.refused.insert(error))
     }
 
     fn first(&mut self, packet: Packet, done: &mut Done) -> Result<First> {

@@ -305,14 +305,22 @@ async fn transaction(sink: &MySqlSink, client: &mut Client, content: &MarkConten
     };
     // A procedure could commit by itself: the mark must not be there before that is known not to have happened.
     let procedure = sink.request.mode == WriteMode::Procedure;
-    if !procedure && let Some(committed) = write_mark(sink, client, &mark).await? {
+    if procedure {
+        client.batch("SAVEPOINT dmg_before_calls").await?;
+    } else if let Some(committed) = write_mark(sink, client, &mark).await? {
         return Ok(committed);
     }
     dmg_ambient::failpoint!("mysql.commit.marked", dmg_connector::cut());
     let rows = publish::publish(sink, client).await?;
     dmg_ambient::failpoint!("mysql.commit.published", dmg_connector::cut());
-    if !client.in_transaction() {
-        let message = format!("What wrote into {} ended the transaction it must be part of.", sink.target.label());
+    // One that commits and begins another transaction takes the savepoint along.
+    let kept = client.in_transaction();
+    let kept = kept && (!procedure || client.batch("RELEASE SAVEPOINT dmg_before_calls").await.is_ok());
+    if !kept {
+        let message = format!(
+            "What wrote into {} ended the transaction it must be part of; what it committed is there, and is no copy.",
+            sink.target.label()
+        );
         let remedy = "Take COMMIT, ROLLBACK and what commits by itself (DDL) out of the procedure.";
         return Err(Fault::new("UserErrorSettings", message).remedy(remedy).into());
     }

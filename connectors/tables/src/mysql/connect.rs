@@ -77,6 +77,7 @@ async fn open(server: &Server, purpose: Purpose) -> Result<Client> {
     let product = if greeting.version.mariadb { "MariaDB" } else { "MySQL" };
     wire.place = format!("{product} {}:{}", server.host, server.port);
     let mut client = Client::new(wire, greeting.version, greeting.id);
+    client.wire.clock = Some(server.session.ambient.clone());
     client.batch(SESSION).await?;
     client.batch(if purpose == Purpose::Read { READ } else { WRITE }).await?;
     if purpose == Purpose::Write {

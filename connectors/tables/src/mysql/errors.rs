@@ -2,7 +2,7 @@
 //! they may quote a value of a row.
 
 use dmg_connector::Error;
-use dmg_protocol::Fault;
+use dmg_protocol::{Fault, Retry};
 
 use super::wire::Walk;
 
@@ -141,6 +141,15 @@ pub(super) fn fault(place: &str, error: &ServerError) -> Fault {
         3159 => fault.remedy("Set sslMode to require; the server takes encrypted connections only."),
         _ => fault,
     }
+}
+
+/// The fault for an error that a procedure the author called has signalled: its words are meant for the author.
+pub(super) fn raised(error: &ServerError) -> Fault {
+    let words = error.message.trim().trim_end_matches('.');
+    Fault::new("StoreErrorFailed", format!("The procedure ended with error {}: {words}.", error.number))
+        .retry(Retry::AfterFix)
+        .remedy("Look into the procedure; the message is its own.")
+        .with("errorNumber", error.number)
 }
 
 /// What was wrong with a value, without the value: column, row and key are taken out of the server's words.

@@ -358,6 +358,7 @@ impl Source for MySqlSource {
         let filter = spec.filter.map_or(String::new(), |filter| format!(" WHERE {filter}"));
         let mut lane = self.lanes.take().await?;
         let client = lane.client.as_mut().expect("a lane just taken has its session");
+        client.wire.count_waits(&self.traffic);
         let described = client.stream(&format!("{}{filter}", self.statement)).await;
         let described = match described {
             Ok(described) => described,

@@ -1,7 +1,10 @@
 //! Packets of the MySQL protocol over a stream, read in place from one large buffer. It knows packets, not what they
 //! mean; one above the limit is refused before memory is spent on it.
 
-use dmg_connector::Result;
+use std::sync::Arc;
+
+use dmg_ambient::Ambient;
+use dmg_connector::{Meter, Result, Traffic};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::errors;
@@ -41,6 +44,9 @@ pub(super) struct Wire {
     /// For messages: `MariaDB db01:3306`.
     pub(super) place: String,
     bytes_read: u64,
+    /// The clock by which waits are counted.
+    pub(super) clock: Option<Ambient>,
+    meter: Option<Meter>,
 }
 
 impl Wire {
@@ -56,6 +62,8 @@ impl Wire {
             output: Vec::new(),
             place,
             bytes_read: 0,
+            clock: None,
+            meter: None,
         }
     }
 
@@ -118,7 +126,10 @@ impl Wire {
             self.stream.write_all(&self.output).await?;
             self.stream.flush().await
         };
-        let result = sent.await;
+        let result = match &self.meter {
+            Some(meter) => meter.waited(sent).await,
+            None => sent.await,
+        };
         if self.output.len() < 4096 {
             self.output.fill(0);
         }
@@ -209,7 +220,11 @@ impl Wire {
         if self.end == self.input.len() || self.input.len() < needed {
             self.input.resize(needed.max(BUFFER_BYTES), 0);
         }
-        let count = self.stream.read(&mut self.input[self.end..]).await;
+        let reading = self.stream.read(&mut self.input[self.end..]);
+        let count = match &self.meter {
+            Some(meter) => meter.waited(reading).await,
+            None => reading.await,
+        };
         let count = count.map_err(|error| errors::broken(&self.place, error))?;
         if count == 0 {
             let error = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
@@ -228,6 +243,11 @@ impl Wire {
             }
             self.fill(limit).await?;
         }
+    }
+
+    /// From now on, time spent waiting for the server is counted there.
+    pub(super) fn count_waits(&mut self, traffic: &Arc<Traffic>) {
+        self.meter = self.clock.clone().map(|ambient| Meter { ambient, traffic: traffic.clone() });
     }
 
     /// Bytes read since last asked.

@@ -431,6 +431,7 @@ impl Sink for MySqlSink {
         };
         let statement = self.part_statement();
         let noting = self.checkpoints().then(|| (checkpoint::own(self), self.lost.in_hand(client.id)));
+        client.wire.count_waits(&self.traffic);
         client.batch("START TRANSACTION").await?;
         let mut buffer = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
         match self.style {

@@ -64,6 +64,8 @@ pub(super) struct Client {
     pub(super) process: i32,
     /// What a request to cancel must know.
     secret: i32,
+    /// The last error the server reported, in its own words, which may quote values.
+    pub(super) refused: Option<ServerError>,
     /// Where such a request goes when the session is given up in the middle of a command.
     canceller: Option<Arc<Server>>,
 }
@@ -78,6 +80,7 @@ impl Client {
             version_text: String::new(),
             process: 0,
             secret: 0,
+            refused: None,
             canceller: None,
         }
     }
@@ -312,7 +315,8 @@ impl Client {
                     return failure.map_or(Ok(()), Err);
                 }
                 b'E' if failure.is_none() => {
-                    failure = Some(errors::error(&self.wire.place, &ServerError::parse(body)));
+                    let error = self.refused.insert(ServerError::parse(body));
+                    failure = Some(errors::error(&self.wire.place, error));
                 }
                 b'S' => self.parameter(frame),
                 b'K' => {

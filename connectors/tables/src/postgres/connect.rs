@@ -45,6 +45,7 @@ async fn open(server: &Arc<Server>) -> Result<Client> {
     let place = server.place();
     let (stream, encrypted) = stream(server).await?;
     let mut wire = Wire::new(stream, place);
+    wire.clock = Some(server.session.ambient.clone());
     log_in(&mut wire, server, encrypted).await?;
     let mut client = Client::new(wire);
     client.settle().await.map_err(|error| explain(server, error))?;

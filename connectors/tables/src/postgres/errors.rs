@@ -2,7 +2,7 @@
 //! they may quote a value of a row.
 
 use dmg_connector::Error;
-use dmg_protocol::Fault;
+use dmg_protocol::{Fault, Retry};
 
 /// The fields of an ErrorResponse that we use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,8 +15,12 @@ pub(super) struct ServerError {
     pub(super) constraint: Option<String>,
     /// For broken keys: `Key (id)=(5) already exists.`
     detail: Option<String>,
+    /// What the author of a procedure suggests.
+    hint: Option<String>,
     /// Where in a COPY it happened; quotes the value, so only line and column are ever taken out of it.
     context: Option<String>,
+    /// The server's own function that reported it.
+    routine: Option<String>,
 }
 
 impl ServerError {
@@ -34,7 +38,9 @@ impl ServerError {
                 b'c' => error.column = Some(text),
                 b'n' => error.constraint = Some(text),
                 b'D' => error.detail = Some(text),
+                b'H' => error.hint = Some(text),
                 b'W' => error.context = Some(text),
+                b'R' => error.routine = Some(text),
                 _ => {}
             }
             body = &rest[end + 1..];
@@ -51,6 +57,11 @@ impl ServerError {
         Some(&key[..end]).filter(|key| key.len() <= KEY_BYTES_MAX)
     }
 
+    /// Whether a procedure raised it by itself, whatever state it chose.
+    pub(super) fn is_raised(&self) -> bool {
+        self.code == "P0001" || matches!(self.routine.as_deref(), Some("exec_stmt_raise" | "exec_stmt_assert"))
+    }
+
     /// Line and column of the COPY statement the error happened in: `COPY t, line 5, column b: "..."`.
     fn copy_place(&self) -> (Option<u64>, Option<String>) {
         let Some(context) = &self.context else { return (None, None) };
@@ -65,6 +76,8 @@ impl ServerError {
 
 /// Most bytes of a key that a message names.
 const KEY_BYTES_MAX: usize = 300;
+/// Most characters of each text that a procedure raises.
+const RAISED_CHARACTERS_MAX: usize = 2000;
 
 /// SQLSTATE (or its first two characters) and the fault code it becomes. The first match counts.
 const CODES: &[(&str, &str)] = &[
@@ -119,6 +132,24 @@ pub(super) fn fault(place: &str, error: &ServerError) -> Fault {
         }
         _ => fault,
     }
+}
+
+/// The fault for an error that a procedure the author called has raised: its words are meant for the author.
+pub(super) fn raised(error: &ServerError) -> Fault {
+    let sentence = |text: &str| format!(" {}.", cut(text.trim()).trim_end_matches('.'));
+    let mut message = format!("The procedure ended with error {}:{}", error.code, sentence(&error.message));
+    for text in [&error.detail, &error.hint].into_iter().flatten() {
+        message.push_str(&sentence(text));
+    }
+    Fault::new("StoreErrorFailed", message)
+        .retry(Retry::AfterFix)
+        .remedy("Look into the procedure; the message is its own.")
+        .with("sqlState", &error.code)
+}
+
+/// The beginning of a text that is too long for a message.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(RAISED_CHARACTERS_MAX).map_or(text, |(end, _)| &text[..end])
 }
 
 /// What was wrong with a value, without the value.
@@ -231,6 +262,17 @@ mod tests {
             "PostgreSQL db01:5432 refused a value: a row whose key is there already, table \"t\", constraint \"t_pkey\", \
              key (a, b)=(5, x) (SQLSTATE 23505)."
         );
+    }
+
+    #[test]
+    fn what_a_called_procedure_raises_is_passed_on() {
+        let fields =
+            [(b'C', "22012"), (b'M', "no slice"), (b'D', "Day 5."), (b'H', "Load it"), (b'R', "exec_stmt_raise")];
+        let error = ServerError::parse(&body(&fields));
+        assert!(error.is_raised());
+        let raised = raised(&error);
+        assert_eq!(raised.message, "The procedure ended with error 22012: no slice. Day 5. Load it.");
+        assert!(!ServerError::parse(&body(&[(b'C', "22012"), (b'R', "int4div")])).is_raised());
     }
 
     #[test]

@@ -305,6 +305,7 @@ impl Source for PostgresSource {
             dmg_connector::Error::caused(fault, error)
         })?;
         let mut client = self.lane().await?;
+        client.wire.count_waits(&self.traffic);
         client.copy_out(&self.statement(&spec)).await?;
         let reader = PartReader {
             client: Some(client),

@@ -7,6 +7,7 @@ use dmg_protocol::job::{ProcedureCall, ProcedureOutcome, ProcedureParameter};
 
 use super::catalog::quoted;
 use super::client::{Answer, Client};
+use super::errors::{self, ServerError};
 use super::shape::literal;
 use super::types::reading;
 
@@ -246,8 +247,10 @@ pub(super) async fn call(client: &mut Client, call: &ProcedureCall) -> Result<Pr
     let milliseconds = call.timeout_seconds.unwrap_or(0).saturating_mul(1000).min(i32::MAX as u64);
     client.batch(&format!("SET client_min_messages = 'notice'; SET statement_timeout = {milliseconds}")).await?;
     let values: Vec<Option<&str>> = call.parameters.iter().map(|parameter| parameter.value.as_deref()).collect();
-    let answer = client.call(&statement, &values, ROWS_MAX).await.map_err(|error| explained(call, error))?;
-    Ok(outcome(&routine, answer))
+    match client.call(&statement, &values, ROWS_MAX).await {
+        Ok(answer) => Ok(outcome(&routine, answer)),
+        Err(error) => Err(explained(call, error, client.refused.take())),
+    }
 }
 
 fn outcome(routine: &Routine, answer: Answer) -> ProcedureOutcome {
@@ -279,14 +282,12 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-fn explained(call: &ProcedureCall, error: Error) -> Error {
+fn explained(call: &ProcedureCall, error: Error, refused: Option<ServerError>) -> Error {
     let state = error.fault.context.get("sqlState").map(String::as_str);
     let fault = match state {
-        Some("57014") => {
-            let seconds = call.timeout_seconds.unwrap_or(0);
-            let message = format!("Procedure {} did not end within {seconds} seconds and was cancelled.", call.name);
-            let remedy = "Allow it more time, or look for what it waits for.";
-            Fault::new("StoreErrorFailed", message).remedy(remedy)
+        Some("57014") if call.timeout_seconds.is_some() => call.too_long(),
+        Some(state) if refused.as_ref().is_some_and(|refused| refused.code == state && refused.is_raised()) => {
+            errors::raised(&refused.unwrap_or_default())
         }
         Some("2D000") => {
             let message = format!("{} ends a transaction where none of its own can be.", call.name);

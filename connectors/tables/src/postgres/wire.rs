@@ -2,7 +2,10 @@
 //! they mean; a frame above the limit is refused before memory is spent on it.
 
 use bytes::BytesMut;
-use dmg_connector::Result;
+use std::sync::Arc;
+
+use dmg_ambient::Ambient;
+use dmg_connector::{Meter, Result, Traffic};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::errors;
@@ -34,13 +37,27 @@ pub(super) struct Wire {
     /// For messages: `PostgreSQL db01:5432`.
     pub(super) place: String,
     bytes_read: u64,
+    /// The clock by which waits are counted.
+    pub(super) clock: Option<Ambient>,
+    meter: Option<Meter>,
     broken: bool,
 }
 
 impl Wire {
     pub(super) fn new(stream: Box<dyn Stream>, place: String) -> Self {
         let input = vec![0; 16 * 1024];
-        Wire { stream, input, start: 0, end: 0, output: BytesMut::new(), place, bytes_read: 0, broken: false }
+        Wire {
+            stream,
+            input,
+            start: 0,
+            end: 0,
+            output: BytesMut::new(),
+            place,
+            bytes_read: 0,
+            clock: None,
+            meter: None,
+            broken: false,
+        }
     }
 
     /// Whether nothing has failed on it yet.
@@ -74,7 +91,10 @@ impl Wire {
             self.stream.write_all(frames).await?;
             self.stream.flush().await
         };
-        let result = sent.await;
+        let result = match &self.meter {
+            Some(meter) => meter.waited(sent).await,
+            None => sent.await,
+        };
         result.map_err(|error| self.failed(error))
     }
 
@@ -128,7 +148,11 @@ impl Wire {
         if self.end == self.input.len() || self.input.len() < needed {
             self.input.resize(needed.max(BUFFER_BYTES), 0);
         }
-        let count = self.stream.read(&mut self.input[self.end..]).await;
+        let reading = self.stream.read(&mut self.input[self.end..]);
+        let count = match &self.meter {
+            Some(meter) => meter.waited(reading).await,
+            None => reading.await,
+        };
         let count = count.map_err(|error| self.failed(error))?;
         if count == 0 {
             return Err(self.failed(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)));
@@ -146,6 +170,11 @@ impl Wire {
             }
             self.fill(MESSAGE_BYTES_MAX).await?;
         }
+    }
+
+    /// From now on, time spent waiting for the server is counted there.
+    pub(super) fn count_waits(&mut self, traffic: &Arc<Traffic>) {
+        self.meter = self.clock.clone().map(|ambient| Meter { ambient, traffic: traffic.clone() });
     }
 
     /// Bytes read since last asked.

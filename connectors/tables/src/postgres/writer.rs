@@ -122,6 +122,7 @@ impl Writer {
         client.copy_in(statement).await?;
         dmg_ambient::failpoint!("postgres.copy.begun", dmg_connector::cut());
         traffic.opened();
+        client.wire.count_waits(&traffic);
         let mut buffer = Vec::with_capacity(COPY_BYTES + COPY_BYTES / 4);
         buffer.resize(COPY_HEAD, 0);
         if encoding.is_binary() {

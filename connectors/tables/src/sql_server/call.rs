@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dmg_connector::Result;
+use dmg_connector::{Error, Result};
 use dmg_protocol::Fault;
 use dmg_protocol::job::{ProcedureCall, ProcedureOutcome, ProcedureParameter};
 
@@ -27,7 +27,10 @@ pub(super) async fn call(session: &mut dyn Driver, call: &ProcedureCall) -> Resu
         arguments.push(Argument { name, output, value: typed(parameter)? });
     }
     let timeout = call.timeout_seconds.map(Duration::from_secs);
-    session.call(&name, &arguments, timeout).await
+    session.call(&name, &arguments, timeout).await.map_err(|error| {
+        let late = error.fault.code == "StoreErrorTimeout";
+        if late { Error { fault: Box::new(call.too_long()), ..error } } else { error }
+    })
 }
 
 /// Parameters that give a value back. A procedure that cannot be seen has none as far as we know.

@@ -466,10 +466,8 @@ impl Driver for Tds {
                     _ = self.client.cancel_query() => {}
                     () = ambient.sleep(Duration::from_secs(CANCEL_SECONDS)) => {}
                 }
-                let seconds = timeout.unwrap_or_default().as_secs();
-                let message = format!("The procedure did not end within {seconds} seconds and was cancelled.");
-                let remedy = "Allow it more time, or look for what it waits for.";
-                Err(Fault::new("StoreErrorFailed", message).remedy(remedy).into())
+                let message = "The procedure did not end in time and was cancelled.";
+                Err(Fault::new("StoreErrorTimeout", message).into())
             }
         }
     }

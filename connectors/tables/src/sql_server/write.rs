@@ -10,7 +10,7 @@ use dmg_connector::{
     SinkRequest, Source, Traffic,
 };
 use dmg_protocol::job::StoreObject;
-use dmg_protocol::{ColumnPlan, CommitShape, Fault, WriteMode};
+use dmg_protocol::{ColumnPlan, CommitShape, Fault, Retry, WriteMode};
 
 use super::admit;
 use super::catalog::{self, Readable, quoted};
@@ -448,7 +448,7 @@ impl Writer {
                     let (place, seconds) = (self.server.place(), timeout.as_secs());
                     let message = format!("{place} did not take a write of {} rows within {seconds} seconds.", to - from);
                     let remedy = "Raise writeBatchTimeout or lower writeBatchSize.";
-                    return Err(Fault::new("StoreErrorFailed", message).remedy(remedy).into());
+                    return Err(Fault::new("StoreErrorTimeout", message).remedy(remedy).retry(Retry::AfterFix).into());
                 }
             },
         };
@@ -461,6 +461,7 @@ impl Writer {
 #[async_trait]
 impl PartWriter for Writer {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        let size = batch.get_array_memory_size() as u64;
         let mut from = 0;
         while from < batch.num_rows() {
             let to = batch.num_rows().min(from.saturating_add(self.rows_max));
@@ -474,12 +475,13 @@ impl PartWriter for Writer {
                 );
                 return Err(Fault::new("SystemErrorVerification", message).into());
             }
+            // Counted load by load: whoever watches takes bytes for signs of life.
+            let bytes = size * rows / batch.num_rows() as u64;
             self.report.rows += rows;
+            self.report.bytes += bytes;
+            self.traffic.add_bytes(bytes);
             from = to;
         }
-        let bytes = batch.get_array_memory_size() as u64;
-        self.report.bytes += bytes;
-        self.traffic.add_bytes(bytes);
         Ok(())
     }
 

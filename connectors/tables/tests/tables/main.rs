@@ -3,6 +3,7 @@
 mod checkpoints;
 mod mysql_bad_input;
 mod mysql_postgres;
+mod mysql_procedure;
 mod mysql_read;
 mod mysql_support;
 mod mysql_write;
@@ -23,3 +24,4 @@ mod sql_server_wire;
 mod sqlite_read;
 mod sqlite_write;
 mod support;
+mod waits;

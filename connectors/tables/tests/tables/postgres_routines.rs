@@ -80,7 +80,7 @@ async fn what_cannot_be_called() {
     let mut slow = procedure("load", &[("n", Some("60"))]);
     slow.timeout_seconds = Some(1);
     let words = text(call(&world, &slow).await);
-    assert!(words.contains("did not end within 1 seconds"), "{words}");
+    assert!(words.contains("StoreErrorTimeout: The stored procedure \"load\" did not end within 1 s"), "{words}");
     assert_eq!(world.value("SELECT count(*) FROM seen").await, "0");
 }
 

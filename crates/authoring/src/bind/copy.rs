@@ -6,7 +6,7 @@ use dmg_protocol::{Fault, ReceiptParties, VerifyLevel, WriteMode};
 use serde_json::Value;
 
 use super::dataset::{self, BoundDataset};
-use super::{Context, added, files, format, mapping, tables, tolerance, write};
+use super::{Context, added, files, format, mapping, tables, time_span, tolerance, write};
 use crate::Dialect;
 use crate::expression::has_expression;
 use crate::member::{get, items, present, text};
@@ -121,6 +121,8 @@ fn job(
         Some(FormatSpec::Text(_)) => mapping::declared(&source)?,
         _ => Vec::new(),
     };
+    options.query_timeout_millis =
+        millis(source_members, "queryTimeout")?.or(source.command_timeout.map(|seconds| seconds.saturating_mul(1000)));
     options.added = added::columns(source_members, matches!(source_object, StoreObject::Files { .. }))?;
     let translator = present(members, "translator");
     let reads_text = matches!(source_format, Some(FormatSpec::Text(_)));
@@ -195,7 +197,7 @@ fn structure_only(source: &BoundDataset) -> Vec<ColumnMapping> {
 }
 
 /// Parallelism, proof, what may be lossy, what columns may be added, and how fast. `verifyLevel`, `allowLossy`,
-/// `driftPolicy`, `rowsPerSecond` and `bytesPerSecond` are members of ours.
+/// `driftPolicy`, `rowsPerSecond`, `bytesPerSecond`, `stallTimeout` and `commitTimeout` are members of ours.
 fn options(members: &Value) -> Result<CopyOptions, Fault> {
     let mut options = CopyOptions::default();
     if let Some(value) = present(members, "parallelCopies") {
@@ -231,7 +233,19 @@ fn options(members: &Value) -> Result<CopyOptions, Fault> {
     };
     options.rows_per_second = tolerance::whole(members, "rowsPerSecond")?;
     options.bytes_per_second = tolerance::whole(members, "bytesPerSecond")?;
+    options.stall_timeout_millis = millis(members, "stallTimeout")?;
+    options.commit_timeout_millis = millis(members, "commitTimeout")?;
     Ok(options)
+}
+
+/// A time span in milliseconds; zero is no limit.
+fn millis(members: &Value, name: &str) -> Result<Option<u64>, Fault> {
+    let Some(value) = present(members, name).filter(|value| **value != "") else { return Ok(None) };
+    let seconds = value.as_str().and_then(time_span).ok_or_else(|| {
+        Fault::new("UserErrorDocument", format!("\"{name}\" is not a time span: {value}."))
+            .remedy("Write it as hours:minutes:seconds, such as 02:00:00.")
+    })?;
+    Ok(Some(seconds.saturating_mul(1000)))
 }
 
 /// Options whose absence would change the result.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Context, no_slice_functions};
 use crate::expression::{self, Scope};
-use crate::linked_service::{arguments, gateway_of, store_ref};
+use crate::linked_service::{arguments, command_timeout, gateway_of, store_ref};
 use crate::member::{get, present, properties, text, type_of};
 use crate::{Dialect, types};
 
@@ -24,6 +24,8 @@ pub(super) struct BoundDataset {
     pub(super) store: StoreRef,
     /// The gateway its linked service names.
     pub(super) gateway: Option<String>,
+    /// Seconds a statement may take, as its linked service says; 0 is no limit.
+    pub(super) command_timeout: Option<u64>,
 }
 
 /// Binds the dataset an activity refers to: a `{"name"}` or a `DatasetReference`.
@@ -80,6 +82,7 @@ pub(super) fn bind(context: &Context<'_>, reference: &Value) -> Result<BoundData
         columns: columns.filter(Value::is_array).unwrap_or_default(),
         store,
         gateway,
+        command_timeout: command_timeout(&service_document),
     })
 }
 

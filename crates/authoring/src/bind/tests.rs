@@ -245,6 +245,19 @@ fn sinks_and_options() {
 }
 
 #[test]
+fn limits_of_waiting() {
+    let activity = v2_copy(
+        "Orders",
+        "Pq",
+        json!({"source": {"type": "PostgreSqlV2Source", "queryTimeout": "00:10:00"}, "sink": {"type": "ParquetSink"},
+            "stallTimeout": "00:00:00", "commitTimeout": "03:00:00"}),
+    );
+    let options = copy_job(activity).options;
+    assert_eq!(options.query_timeout_millis, Some(600_000));
+    assert_eq!((options.stall_timeout_millis, options.commit_timeout_millis), (Some(0), Some(10_800_000)));
+}
+
+#[test]
 fn write_modes() {
     use dmg_protocol::WriteMode;
     let options = |sink: Value| ok("Csv", "Orders", json!({"type": "DelimitedTextSource"}), sink).options;

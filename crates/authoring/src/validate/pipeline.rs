@@ -75,6 +75,9 @@ fn one(dialect: Dialect, activity: &Value, path: &str, count: &mut usize, findin
     if known.name == "Copy" {
         copy(dialect, activity, members, path, findings);
     }
+    if known.name == "SqlServerStoredProcedure" {
+        called_in(dialect, activity, path, findings);
+    }
     policy(dialect, activity, path, findings);
     for member in INNER {
         let list = array(members, member, &inner, findings);
@@ -132,6 +135,20 @@ fn copy(dialect: Dialect, activity: &Value, members: &Value, path: &str, finding
             let message = format!("\"{member}\" is a whole number from {least} on.");
             findings.push(Finding::error(format!("{path}.typeProperties.{member}"), message));
         }
+    }
+}
+
+/// A procedure is called in a database: version 2 names its linked service, version 1 may name it by an output dataset.
+fn called_in(dialect: Dialect, activity: &Value, path: &str, findings: &mut Vec<Finding>) {
+    let place = format!("{path}.linkedServiceName");
+    match (dialect, present(activity, "linkedServiceName")) {
+        (Dialect::V2, Some(service)) => reference(service, "LinkedServiceReference", &place, findings),
+        (Dialect::V1, None) if !items(activity, "outputs").is_empty() => {}
+        (_, None) => {
+            let message = "The activity names no linked service to call its procedure in.";
+            findings.push(Finding::error(place, message));
+        }
+        (Dialect::V1, Some(_)) => {}
     }
 }
 

@@ -206,6 +206,8 @@ fn broken_pipelines() {
         json!({"activities": [copy(json!({"policy": {"retry": -1, "retryIntervalInSeconds": 5, "timeout": "soon"}}))]}),
         json!({"activities": [copy(json!({"dependsOn": [{"activity": "B", "dependencyConditions": ["Done"]}]})),
             copy(json!({"name": "B", "dependsOn": [{"activity": "A"}]})), copy(json!({"name": "C", "dependsOn": [{"activity": "Z"}]}))]}),
+        json!({"activities": [{"name": "P", "type": "SqlServerStoredProcedure", "typeProperties": {"storedProcedureName": "p"}},
+            {"name": "Q", "type": "SqlServerStoredProcedure", "linkedServiceName": {"referenceName": "L"}, "typeProperties": {"storedProcedureName": "p"}}]}),
         json!({"activities": [{"name": "W", "type": "WebActivity", "typeProperties": {"url": "u", "method": "GET",
             "authentication": {"password": {"type": "SecureString", "value": "x"}}}}]}),
     ]

@@ -16,8 +16,9 @@ use crate::http::{Answer, Call};
 use crate::router::{Route, route};
 
 pub(crate) const ROUTES: &[Route] = &[
-    route!(POST Ours "~/linkedservices/{name}/browse" Operate => browse),
-    route!(GET Ours "~/linkedservices/{name}/browse/{look}" Operate => result),
+    // A look may be a query of the caller's own, which the credential's rights alone bound: that is an author's business.
+    route!(POST Ours "~/linkedservices/{name}/browse" Author => browse),
+    route!(GET Ours "~/linkedservices/{name}/browse/{look}" Author => result),
 ];
 
 /// How long a caller waits for the answer before it gets a place to ask for it.

@@ -11,10 +11,11 @@ use dmg_ambient::Ambient;
 use dmg_engine::{CopyRequest, Observer};
 use dmg_protocol::job::{ColumnMapping, CopyJob, CopyOptions, Endpoint};
 use dmg_protocol::worker::Progress;
-use dmg_protocol::{Attempt, Epoch, Fault, Kind, Plan, ReceiptParties, RunId, Secret, Secrets, Verdict, VerifyLevel};
+use dmg_protocol::{Attempt, Epoch, Fault, Plan, ReceiptParties, RunId, Secret, Secrets, Verdict, VerifyLevel};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::receipt;
+use crate::command::text_options::TextArguments;
 use crate::command::write_options::WriteArguments;
 use crate::display::progress::Bar;
 use crate::uri::{self, Parsed, SecretName, Side};
@@ -53,6 +54,9 @@ pub(crate) struct CopyArguments {
     /// Compression of Parquet: snappy, zstd, none
     #[arg(long, value_name = "CODEC")]
     compression: Vec<String>,
+    /// What stands between the values of a text file: ; or tab, | and other single characters
+    #[arg(long, value_name = "C")]
+    delimiter: Vec<String>,
     /// Blob endpoint other than the cloud's own, for emulators
     #[arg(long, value_name = "URL")]
     endpoint: Vec<String>,
@@ -85,6 +89,8 @@ pub(crate) struct CopyArguments {
     dry_run: bool,
     #[command(flatten)]
     write: WriteArguments,
+    #[command(flatten)]
+    texts: TextArguments,
 }
 
 /// Runs the copy. Returns the exit code.
@@ -153,20 +159,32 @@ fn sides(arguments: &CopyArguments, matches: &ArgMatches) -> Result<(End, End), 
     let (from_query, to_query) = deal(matches, "query", &arguments.query, &is_sink)?;
     let (from_format, to_format) = deal(matches, "format", &arguments.format, &is_sink)?;
     let (from_codec, to_codec) = deal(matches, "compression", &arguments.compression, &is_sink)?;
+    let (from_delimiter, to_delimiter) = deal(matches, "delimiter", &arguments.delimiter, &is_sink)?;
     let (from_endpoint, to_endpoint) = deal(matches, "endpoint", &arguments.endpoint, &is_sink)?;
     let (from_secret, to_secret) = deal(matches, "secret_file", &arguments.secret_file, &is_sink)?;
     if to_query.is_some() {
         let message = "A query can only be read from, not written to.";
         return Err(Fault::new("UserErrorSettings", message).remedy("Put --query behind --from."));
     }
-    let end = |uri: &str, table, query, format, compression, endpoint, secret_file| End {
-        side: Side { uri: uri.to_owned(), table, query, format, compression, endpoint },
-        secret_file,
+    let from = Side {
+        uri: arguments.from.clone(),
+        table: from_table,
+        query: from_query,
+        format: from_format,
+        delimiter: from_delimiter,
+        compression: from_codec,
+        endpoint: from_endpoint,
     };
-    Ok((
-        end(&arguments.from, from_table, from_query, from_format, from_codec, from_endpoint, from_secret),
-        end(&arguments.to, to_table, None, to_format, to_codec, to_endpoint, to_secret),
-    ))
+    let to = Side {
+        uri: arguments.to.clone(),
+        table: to_table,
+        query: None,
+        format: to_format,
+        delimiter: to_delimiter,
+        compression: to_codec,
+        endpoint: to_endpoint,
+    };
+    Ok((End { side: from, secret_file: from_secret }, End { side: to, secret_file: to_secret }))
 }
 
 /// Gives the values of an option to the two ends they stand behind; one for each at most.
@@ -214,6 +232,7 @@ fn job(arguments: &CopyArguments, source: Parsed, sink: Parsed, redirect: Option
         memory_mib: arguments.memory,
         allow_lossy: arguments.allow_lossy.clone(),
         create_table: arguments.create_table,
+        conversion: arguments.texts.conversion(),
         ..CopyOptions::default()
     };
     arguments.write.apply(&mut options, &mut mapping, redirect)?;

@@ -16,6 +16,7 @@ pub(crate) mod receipt;
 mod run;
 mod service;
 mod store;
+mod text_options;
 mod up;
 mod verify;
 mod write_options;

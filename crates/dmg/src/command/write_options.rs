@@ -60,6 +60,16 @@ pub(crate) struct WriteArguments {
     /// Most bytes a second, such as 500K, 20M or 1G
     #[arg(long, value_name = "BYTES")]
     rate_bytes: Option<String>,
+    /// Longest wait for an answer of the source, such as the first rows of a query: 30s, 10m, 2h; 0 is no limit
+    /// [default: 2h]
+    #[arg(long, value_name = "TIME")]
+    query_timeout: Option<String>,
+    /// The same for the sink: the end of the commit [default: 2h]
+    #[arg(long, value_name = "TIME")]
+    commit_timeout: Option<String>,
+    /// Longest silence of a store in the middle of rows [default: 10m]
+    #[arg(long, value_name = "TIME")]
+    stall_timeout: Option<String>,
 }
 
 fn refuse(message: impl Into<String>, remedy: &str) -> Fault {
@@ -111,6 +121,10 @@ impl WriteArguments {
         }
         options.rows_per_second = self.rate_rows;
         options.bytes_per_second = self.rate_bytes.as_deref().map(bytes).transpose()?;
+        let time = |option: &str, text: &Option<String>| text.as_deref().map(|text| time(option, text)).transpose();
+        options.query_timeout_millis = time("query", &self.query_timeout)?;
+        options.commit_timeout_millis = time("commit", &self.commit_timeout)?;
+        options.stall_timeout_millis = time("stall", &self.stall_timeout)?;
         Ok(())
     }
 
@@ -207,6 +221,24 @@ fn bytes(text: &str) -> Result<u64, Fault> {
     number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(unclear)
 }
 
+/// Milliseconds of `500ms`, `30s`, `10m`, `2h`, `0`.
+fn time(option: &str, text: &str) -> Result<u64, Fault> {
+    let unclear = || {
+        let message = format!("--{option}-timeout \"{text}\" is not understood.");
+        refuse(message, "Write it as 500ms, 30s, 10m or 2h; 0 is no limit.")
+    };
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let factor = match &text[at..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "" if text == "0" => 1,
+        _ => return Err(unclear()),
+    };
+    text[..at].parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(unclear)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -263,6 +295,14 @@ mod tests {
     }
 
     #[test]
+    fn times_are_milliseconds() {
+        for (text, millis) in [("500ms", 500), ("30s", 30_000), ("10m", 600_000), ("2h", 7_200_000), ("0", 0)] {
+            let said = options(&["--stall-timeout", text, "--commit-timeout", text]).expect("good");
+            assert_eq!((said.stall_timeout_millis, said.commit_timeout_millis), (Some(millis), Some(millis)), "{text}");
+        }
+    }
+
+    #[test]
     fn what_does_not_go_together_is_refused() {
         for (arguments, words) in [
             (&["--key", "a"][..], "--key belongs to --mode upsert"),
@@ -273,6 +313,8 @@ mod tests {
             (&["--max-skipped", "some"][..], "is not understood"),
             (&["--max-skipped", "101%"][..], "is not understood"),
             (&["--rate-bytes", "0"][..], "is not understood"),
+            (&["--stall-timeout", "5"][..], "is not understood"),
+            (&["--query-timeout", "1 h"][..], "is not understood"),
         ] {
             let fault = options(arguments).expect_err(words);
             assert!(fault.message.contains(words), "{fault}");

@@ -1,0 +1,129 @@
+//! Stores that stay connected and say nothing: a copy ends by itself, names who was silent, and the target is as it
+//! was. A server that only takes its time is waited for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dmg_faultproxy::Proxy;
+use dmg_system_tests::{Answer, Database, dmg, need, wait};
+
+/// Longer than any of these copies takes, and much shorter than a limit nobody set.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+struct World {
+    database: Database,
+    proxy: Proxy,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// A database with 200,000 rows behind a proxy, and a folder.
+    async fn new() -> Option<World> {
+        let database = Database::create()?;
+        database.sql(
+            "CREATE TABLE source AS SELECT n AS id, md5(n::text) AS word FROM generate_series(1, 200000) n; \
+             CREATE TABLE target (id int, word text); ANALYZE source",
+        );
+        let (host, port) = database.host_and_port();
+        let address = SocketAddr::new(host.parse().ok()?, port);
+        let proxy = Proxy::start(address).await.expect("a port is free");
+        Some(World { database, proxy, folder: tempfile::tempdir().expect("a folder") })
+    }
+
+    /// The database through the proxy.
+    fn through(&self) -> String {
+        format!("postgres://{}@{}/{}", self.database.user(), self.proxy.address, self.database.name)
+    }
+
+    fn file(&self, name: &str) -> String {
+        format!("file:{}", self.folder.path().join(name).display())
+    }
+
+    /// Runs a copy, which must end in time.
+    async fn copy(&self, arguments: &[&str]) -> Answer {
+        let secrets =
+            ["--secret-file", &self.database.password_file, "--sink-secret-file", &self.database.password_file];
+        let mut command = dmg(["copy"]);
+        command.args(secrets).args(arguments);
+        let started = wait::now();
+        let answer = tokio::task::spawn_blocking(move || Answer::of(&mut command)).await.expect("it runs");
+        assert!(started.elapsed() < DEADLINE, "{}", answer.errors);
+        answer
+    }
+}
+
+fn says(answer: &Answer, words: &[&str]) {
+    let said = format!("{}{}", answer.output, answer.errors);
+    for word in words {
+        assert!(said.contains(word), "\"{word}\" is not in: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_stops_in_the_middle_of_its_rows() {
+    let world = need!(World::new().await);
+    let (from, to) = (world.through(), world.file("out.parquet"));
+    for parallel in ["1", "2"] {
+        world.proxy.set("halfopen after=2000000 way=down times=0".parse().expect("a fault"));
+        let limits = ["--stall-timeout", "400ms", "--query-timeout", "2s", "--parallel", parallel];
+        let answer = world.copy(&[&["--from", &from, "--table", "source", "--to", &to], &limits[..]].concat()).await;
+        assert!(world.proxy.seen().struck > 0, "the fault struck");
+        let answer = answer.fault("StoreErrorTimeout");
+        let port = world.proxy.address.port().to_string();
+        says(&answer, &["The source said nothing for", "in the middle of its rows", &port, "--stall-timeout"]);
+        let left: Vec<_> = std::fs::read_dir(world.folder.path()).expect("a folder").collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_takes_no_more_rows() {
+    let world = need!(World::new().await);
+    let (from, file, to) = (world.database.url(), world.file("rows.parquet"), world.through());
+    let _ = world.copy(&["--from", &from, "--table", "source", "--to", &file]).await.ok();
+    for parallel in ["1", "2"] {
+        world.proxy.set("halfopen after=500000 way=up times=0".parse().expect("a fault"));
+        let limits = ["--stall-timeout", "400ms", "--commit-timeout", "2s", "--parallel", parallel];
+        let answer = world.copy(&[&["--from", &file, "--to", &to, "--table", "target"], &limits[..]].concat()).await;
+        let answer = answer.fault("StoreErrorTimeout");
+        says(&answer, &["The sink said nothing for", "while it was to take rows", "--stall-timeout"]);
+    }
+    assert_eq!(world.database.number("SELECT count(*) FROM target"), 0);
+    // The next copy is none the worse.
+    world.proxy.set(dmg_faultproxy::Fault::NONE);
+    let _ = world.copy(&["--from", &file, "--to", &to, "--table", "target"]).await.ok();
+    assert_eq!(world.database.differences("source", "target"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_its_time_is_waited_for() {
+    let world = need!(World::new().await);
+    let (from, to) = (world.database.url(), world.file("slow.parquet"));
+    let slow = "SELECT n FROM (SELECT pg_sleep(1.5)) s, generate_series(1, 10) n ORDER BY n DESC";
+    let ends = ["--from", &from, "--query", slow, "--to", &to];
+    let _ = world.copy(&[&ends[..], &["--stall-timeout", "300ms"]].concat()).await.ok();
+    let long = slow.replace("1.5", "600");
+    let ends = ["--from", &from, "--query", &long, "--to", &to, "--mode", "overwrite"];
+    let answer = world.copy(&[&ends[..], &["--query-timeout", "300ms"]].concat()).await.fault("StoreErrorTimeout");
+    says(&answer, &["while its first rows were awaited", "--query-timeout"]);
+    let sleeping =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    wait::until("the server to stop", DEADLINE, || (world.database.number(sleeping) == 0).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_does_not_end() {
+    let world = need!(World::new().await);
+    world.database.sql(
+        "CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN NULL; END'; \
+         CREATE TRIGGER nap BEFORE INSERT ON target EXECUTE FUNCTION nap()",
+    );
+    let url = world.database.url();
+    let ends = ["--from", &url, "--table", "source", "--to", &url, "--table", "target"];
+    let answer = world.copy(&[&ends[..], &["--commit-timeout", "500ms"]].concat()).await.fault("StoreErrorTimeout");
+    says(&answer, &["The sink said nothing for", "while its answer was awaited", "--commit-timeout"]);
+    let sleeping =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    wait::until("the server to stop", DEADLINE, || (world.database.number(sleeping) == 0).then_some(()));
+    assert_eq!(world.database.number("SELECT count(*) FROM target"), 0);
+}
