@@ -1,7 +1,7 @@
 """Breaks copies on purpose and judges what is left. Run it by `cargo xtask chaos`; docs/chaos.md tells more.
 
 chaos.py --program FILE --servers FOLDER [--proxy FILE] [--tds FILE] [--seed N] [--rows N] [--minutes M] [--result FILE]
-         [--kills N] [--zombies N] [--late N] [--early N] [--overtaken N] [--cancels N] [--replaces N] [--foreign N] [--moving N] [--repeats N]
+         [--kills N] [--zombies N] [--late N] [--early N] [--overtaken N] [--cancels N] [--replaces N] [--foreign N] [--moving N] [--parts N]
          [--corrupt N] [--clocks N] [--durable N] [--server-kills N] [--failpoints all|N] [--nth all|N] [--network all|N]
          [--stack N] [--bugs all|rotate|NAME] [--targets NAME,...] [--sources NAME,...] [--only KIND/NUMBER/TARGET]
 """
@@ -37,7 +37,7 @@ SIZES = {
 
     "moving": ("moving", lambda target: target.mode in ("append", "overwrite") and not target.size),
     "corrupt": ("corrupt", lambda target: target.family in network.PLAIN),
-    "repeats": ("again", lambda target: target.family in points.PARTS),
+    "parts": ("again", lambda target: target.family in points.PARTS),
     "clocks": ("clock", lambda target: True),
     "durable": ("durable", lambda target: target.family == "file"),
     "server-kills": ("server", lambda target: target.server),

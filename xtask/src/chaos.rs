@@ -25,7 +25,7 @@ const DEFAULT: &[&str] = &[
     "12",
     "--moving",
     "8",
-    "--repeats",
+    "--parts",
     "12",
     "--corrupt",
     "12",

@@ -36,7 +36,7 @@ fn frozen_attempts_and_strangers_do_no_harm() {
 
 #[test]
 fn what_moves_underway_is_seen_or_held() {
-    campaign(&["--repeats", "8", "--moving", "8", "--corrupt", "16", "--clocks", "3", "--durable", "2"]);
+    campaign(&["--parts", "8", "--moving", "8", "--corrupt", "16", "--clocks", "3", "--durable", "2"]);
 }
 
 #[test]
