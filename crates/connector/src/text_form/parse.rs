@@ -493,7 +493,8 @@ fn zone(text: &str) -> Parsed<(&str, i64)> {
     let colon = text.find(':').ok_or(NOT_INSTANT)?;
     let sign = colon + text[colon..].find(['+', '-']).ok_or(NOT_INSTANT)?;
     let offset = utc_offset(&text.as_bytes()[sign..]).map_err(|refused| refused.of(NOT_INSTANT))?;
-    Ok((&text[..sign], offset))
+    // SQL Server writes a blank before it.
+    Ok((text[..sign].strip_suffix(' ').unwrap_or(&text[..sign]), offset))
 }
 
 /// Seconds east of UTC: `+HH`, `+HHMM`, `+HH:MM` or `+HH:MM:SS`.

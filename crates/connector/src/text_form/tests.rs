@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::types::{Float32Type, Float64Type};
 use arrow_array::{
     BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float32Array, Float64Array,
-    Int8Array, Int64Array, Time64MicrosecondArray, TimestampMicrosecondArray, UInt64Array,
+    Int8Array, Int64Array, Time64MicrosecondArray, Time64NanosecondArray, TimestampMicrosecondArray, UInt64Array,
 };
 
 use super::*;
@@ -103,6 +103,55 @@ fn days_and_times() {
 }
 
 #[test]
+fn moments_finer_than_microseconds() {
+    let nanos = vec![
+        0,
+        1,
+        -100,
+        1_500_000_000,
+        253_402_300_799_999_999_900,
+        -62_135_596_800_000_000_001,
+        crate::NANOS_INFINITY,
+        -crate::NANOS_INFINITY,
+    ];
+    let expect = [
+        "1970-01-01 00:00:00",
+        "1970-01-01 00:00:00.000000001",
+        "1969-12-31 23:59:59.9999999",
+        "1970-01-01 00:00:01.5",
+        "9999-12-31 23:59:59.9999999",
+        "0001-12-31 23:59:59.999999999 BC",
+        "infinity",
+        "-infinity",
+    ];
+    let column = |values: Vec<i128>| Decimal128Array::from(values).with_precision_and_scale(38, 9).expect("fits");
+    check(Kind::TimestampNanos, column(nanos), &expect);
+    check(
+        Kind::InstantNanos,
+        column(vec![100, -1]),
+        &["1970-01-01 00:00:00.0000001+00", "1969-12-31 23:59:59.999999999+00"],
+    );
+    let times = Time64NanosecondArray::from(vec![0, 86_400_000_000_000, 45_296_789_000_100]);
+    check(Kind::TimeNanos, times, &["00:00:00", "24:00:00", "12:34:56.7890001"]);
+    let mut zoned = crate::OffsetInstantBuilder::with_capacity(5);
+    for value in [(100, 330), (0, -840), (-62_135_596_800_000_000_000, -1), (crate::NANOS_INFINITY, 0)] {
+        zoned.append_value(value);
+    }
+    zoned.append_null();
+    check(
+        Kind::InstantWithOffset,
+        zoned.finish(),
+        &[
+            "1970-01-01 05:30:00.0000001+05:30",
+            "1969-12-31 10:00:00-14:00",
+            "0001-12-31 23:59:00-00:01 BC",
+            "infinity",
+            "(null)",
+        ],
+    );
+}
+
+#[test]
 fn octets() {
     check(Kind::Bytes, BinaryArray::from(vec![&b""[..], b"\x00\xff"]), &["\\x", "\\x00ff"]);
     let uuid: Vec<u8> = (0..16).map(|n| n * 16 + n).collect();
@@ -127,6 +176,9 @@ fn variants_are_read() {
     same(Kind::Instant, "2024-01-02T03:04:05Z", "2024-01-02 03:04:05+00");
     same(Kind::Instant, "2024-01-02 03:04:05.25+05:30", "2024-01-01 21:34:05.25+00");
     same(Kind::Instant, "2024-01-02 23:04:05-0330", "2024-01-03 02:34:05+00");
+    same(Kind::InstantWithOffset, "2024-01-02 03:04:05.1234567 +05:30", "2024-01-02 03:04:05.1234567+05:30");
+    same(Kind::InstantWithOffset, "2024-01-02T03:04:05Z", "2024-01-02 03:04:05+00:00");
+    same(Kind::TimestampNanos, "2024-01-02T03:04:05.1234567000", "2024-01-02 03:04:05.1234567");
     same(Kind::Uuid, "00112233445566778899AABBCCDDEEFF", "00112233-4455-6677-8899-aabbccddeeff");
 }
 
@@ -157,5 +209,10 @@ fn bad_texts_are_refused_by_class() {
     refused(Kind::Timestamp, "9999999-01-01 00:00:00", "out of the column's range");
     refused(Kind::Instant, "2024-01-01 00:00:00", "not a date and time with a UTC offset");
     refused(Kind::Time, "24:00:00.000001", "not a time of day");
+    refused(Kind::TimeNanos, "24:00:00.000000001", "not a time of day");
+    refused(Kind::TimestampNanos, "2024-01-01 00:00:00.0000000001", "finer than nanoseconds");
+    refused(Kind::InstantWithOffset, "2024-01-01 00:00:00", "not a date and time with a UTC offset");
+    let odd = "a time whose UTC offset is not of whole minutes";
+    refused(Kind::InstantWithOffset, "2024-01-01 00:00:00+05:30:15", odd);
     refused(Kind::Uuid, "00112233-4455-6677-8899-aabbccddeef", "not a UUID");
 }
