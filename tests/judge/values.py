@@ -441,6 +441,8 @@ def main():
     names = [name for name in STORES if name not in SERVERS or SERVERS[name] in os.environ]
     stores = {name: STORES[name](folder) for name in names}
     wanted = given.pairs.split(",") if given.pairs else [f"{a}:{b}" for a in names for b in [*names, "csv"]]
+    # The way back from text needs a table with types to go into.
+    wanted = [pair for pair in wanted if pair != "parquet:csv"]
     bad = 0
     try:
         read = {}
@@ -456,14 +458,12 @@ def main():
             columns, rows = read[a]
             try:
                 if b == "csv":
-                    if a in ("parquet",):
-                        continue
                     run_csv(given.dmg, stores[a], columns, rows, folder)
                     taken, refused = columns, []
                 else:
                     taken, refused = run_pair(given.dmg, a, stores[a], stores[b], columns, rows)
                 line = f"ok   {pair}: {len(rows)} rows, {len(taken)} columns equal"
-                print(line + (f"; refused by the plan: {', '.join(refused)}" if refused else ""), flush=True)
+                print(line + (f"; refused: {', '.join(refused)}" if refused else ""), flush=True)
             except Failure as failure:
                 bad += 1
                 print(f"FAIL {pair}: {failure}", flush=True)
