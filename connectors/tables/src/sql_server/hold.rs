@@ -116,7 +116,12 @@ mod tests {
             (("text", "nvarchar(5)"), ("text", "nvarchar(5)"), "text", Verdict::Exact),
             (("text", "text"), ("text", "varchar(max)"), "text", Verdict::Checked),
             (("timestamp", "timestamp"), ("timestamp-nanos", "datetime2(7)"), "timestamp", Verdict::Checked),
-            (("timestamp-nanos", "datetime2(7)"), ("timestamp-nanos", "datetime2(7)"), "timestamp-nanos", Verdict::Exact),
+            (
+                ("timestamp-nanos", "datetime2(7)"),
+                ("timestamp-nanos", "datetime2(7)"),
+                "timestamp-nanos",
+                Verdict::Exact,
+            ),
             (("timestamp-nanos", "datetime2(7)"), ("timestamp", "datetime2(3)"), "timestamp", Verdict::Checked),
             (
                 ("instant-with-offset", "datetimeoffset(7)"),
