@@ -151,6 +151,10 @@ impl Sink for WatchedSink {
         self.sink.hold(source, target)
     }
 
+    fn span(&self, holding: &Holding) -> Option<(i128, i128)> {
+        self.sink.span(holding)
+    }
+
     fn pads(&self, target: &Column) -> Option<usize> {
         self.sink.pads(target)
     }
