@@ -29,6 +29,8 @@ pub(crate) struct FileSink {
     meter: Meter,
     /// The files being written, by path; one only where a file name was given.
     open: Mutex<BTreeMap<String, Arc<Assembler>>>,
+    /// What stood in the place of the one file when the copy was planned.
+    planned: Option<Condition>,
 }
 
 impl FileSink {
@@ -54,7 +56,7 @@ impl FileSink {
         let (folder, file) = (folder.trim_matches('/').to_owned(), file.clone());
         let meter = Meter { ambient, traffic: store.traffic() };
         let (columns, open) = (Vec::new(), Mutex::default());
-        Ok(FileSink { store, format, request, folder, file, verify, columns, meter, open })
+        Ok(FileSink { store, format, request, folder, file, verify, columns, meter, open, planned: None })
     }
 
     /// The file a part goes into. Names follow from run and part, not from the epoch, so that a later attempt
@@ -85,7 +87,11 @@ impl FileSink {
         if let Some(assembler) = open.get(&path) {
             return Ok(assembler.clone());
         }
-        let condition = self.condition(&path).await?;
+        // What stood there when it was planned, not what stands there now: a successor may have committed since.
+        let condition = match &self.planned {
+            Some(condition) => condition.clone(),
+            None => self.condition(&path).await?,
+        };
         let budget = if self.file.is_some() {
             self.request.budget_bytes
         } else {
@@ -143,10 +149,21 @@ impl Sink for FileSink {
             .collect();
         let mut notices = Vec::new();
         let condition = match &self.file {
-            Some(_) => match self.condition(&self.path(0)).await? {
-                Condition::Absent => "absent".to_owned(),
-                Condition::Stamp(stamp) => stamp,
-            },
+            Some(_) => {
+                let condition = self.condition(&self.path(0)).await;
+                // Whoever of this run committed before that look has a mark by now.
+                if let MarkState::Committed(Committed { epoch, .. }) | MarkState::Newer(epoch) = self.mark().await? {
+                    let message = format!("Another attempt (epoch {epoch}) of this run committed meanwhile.");
+                    return Err(Fault::new("StoreErrorConflict", message).into());
+                }
+                let condition = condition?;
+                let words = match &condition {
+                    Condition::Absent => "absent".to_owned(),
+                    Condition::Stamp(stamp) => stamp.clone(),
+                };
+                self.planned = Some(condition);
+                words
+            }
             None => {
                 notices.push("Each file appears at once, the folder as a whole does not.".to_owned());
                 "one file per part".to_owned()
