@@ -4,12 +4,13 @@ them would prove nothing by finding nothing else."""
 import subprocess
 
 import crashes
+import network
 import points
 import races
 import trials
 from trials import Trial
 
-KINDS = {**crashes.KINDS, **races.KINDS, **points.KINDS, "plain": trials.quiet}
+KINDS = {**crashes.KINDS, **races.KINDS, **points.KINDS, **network.KINDS, "plain": trials.quiet}
 # Bug, kind of trial, targets in question, most trials.
 BUGS = (
     ("skip-the-fence", "late", ("postgres-viewed", "postgres-slice", "postgres-overwrite"), 6),
@@ -22,6 +23,7 @@ BUGS = (
     ("swap-two-columns", "plain", ("postgres-append", "file-new"), 2),
     ("retry-a-failed-fsync", "sync", ("file-replace", "file-new"), 4),
     ("trust-the-wall-clock", "clock", ("postgres-append", "file-new"), 8),
+    ("count-what-broke", "repeat", ("postgres-append", "mariadb-append"), 12),
     ("acknowledge-before-durable", "durable", ("file-replace", "file-new"), 3),
 )
 

@@ -1,8 +1,9 @@
 """Breaks copies on purpose and judges what is left. Run it by `cargo xtask chaos`; docs/chaos.md tells more.
 
 chaos.py --program FILE --servers FOLDER [--proxy FILE] [--tds FILE] [--seed N] [--rows N] [--minutes M] [--result FILE]
-         [--kills N] [--zombies N] [--late N] [--early N] [--overtaken N] [--cancels N] [--replaces N] [--foreign N] [--moving N] [--parts N]
-         [--corrupt N] [--clocks N] [--durable N] [--server-kills N] [--failpoints all|N] [--nth all|N] [--network all|N]
+         [--kills N] [--zombies N] [--late N] [--early N] [--overtaken N] [--resumes N] [--adopted N]
+         [--cancels N] [--replaces N]
+         [--foreign N] [--moving N] [--corrupt N] [--repeats N] [--parts N] [--clocks N] [--durable N] [--server-kills N] [--failpoints all|N] [--nth all|N] [--network all|N]
          [--stack N] [--bugs all|rotate|NAME] [--targets NAME,...] [--sources NAME,...] [--only KIND/NUMBER/TARGET]
 """
 
@@ -24,6 +25,8 @@ from trials import Trial, Wrong
 from world import World
 
 KINDS = {**crashes.KINDS, **races.KINDS, **points.KINDS, **network.KINDS, **moving.KINDS}
+# Sinks that an attempt may go on in where an earlier one ended.
+CHECKPOINTS = ("postgres", "mariadb")
 # Options that are numbers of trials, their kind, and which targets it is for.
 SIZES = {
     "kills": ("kill", lambda target: True),
@@ -31,12 +34,15 @@ SIZES = {
     "late": ("late", lambda target: True),
     "early": ("early", lambda target: True),
     "overtaken": ("overtaken", lambda target: True),
+    "resumes": ("resume", lambda target: target.family in CHECKPOINTS and target.name != "postgres-tolerant"),
+    "adopted": ("adopted", lambda target: target.family in CHECKPOINTS and target.name != "postgres-tolerant"),
     "cancels": ("cancel", lambda target: True),
     "replaces": ("replace", lambda target: target.polls),
     "foreign": ("foreign", lambda target: target.mode != "procedure"),
 
     "moving": ("moving", lambda target: target.mode in ("append", "overwrite") and not target.size),
     "corrupt": ("corrupt", lambda target: target.family in network.PLAIN),
+    "repeats": ("repeat", lambda target: True),
     "parts": ("again", lambda target: target.family in points.PARTS),
     "clocks": ("clock", lambda target: True),
     "durable": ("durable", lambda target: target.family == "file"),

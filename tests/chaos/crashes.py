@@ -1,5 +1,6 @@
 """Kinds of trial in which something dies or is told to stop: the worker, the target's server, the copy by its host."""
 
+import os
 import threading
 import time
 
@@ -37,6 +38,31 @@ def kill(trial):
     plan = worker.plan
     receipt = trial.converges(plan=plan)
     trial.receipt_tells(receipt, found, plan)
+
+
+def resume(trial):
+    """The worker dies when some parts are staged, once or twice; the last attempt does the others only."""
+    trial.read_from("file", "blob")
+    trial.target.prepare()
+    times, plan, done = trial.chance.choice((1, 1, 2)), None, 0
+    for _ in range(times):
+        nth = trial.chance.choice((1, 2, 3) if not done else (1,))
+        fired = trial.world.arm("lane.part.done", "kill", nth)
+        worker = trial.worker(points=trial.world.points, plan=plan)
+        last = trial.last_word(worker)
+        trial.world.disarm()
+        if last["say"] == "finished":
+            return trial.is_new()
+        plan = worker.plan or plan
+        done += nth if os.path.exists(fired) else 0
+        trial.old_or_new()
+    receipt = trial.converges(plan=plan)
+    trial.receipt_tells(receipt, "old", plan)
+    kept = (receipt.get("resumed") or {}).get("parts", 0)
+    trial.notes.update(staged=done, resumed=kept)
+    if kept < done:
+        raise Wrong("resumed", f"{done} parts were staged, and {kept} of them kept: {receipt.get('restarted')}")
+    return None
 
 
 def cancel(trial):
@@ -143,4 +169,4 @@ def clock(trial):
     trial.is_new()
 
 
-KINDS = {"kill": kill, "cancel": cancel, "server": server, "replace": replace, "clock": clock}
+KINDS = {"kill": kill, "resume": resume, "cancel": cancel, "server": server, "replace": replace, "clock": clock}

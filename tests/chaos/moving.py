@@ -50,7 +50,8 @@ def moving(trial):
     if len(batches) != 1:
         raise Wrong("one-moment", f"rows of {len(batches)} states of the source arrived: {sorted(batches)[:5]}")
     state = batches.pop()
-    if content != judge.Content(rows.wanted(trial.target.mode, [(row[0], state, *row[2:]) for row in those], trial.target.before() or [])):
+    arrived = [(row[0], state, *row[2:]) for row in those]
+    if content != judge.Content(rows.wanted(trial.target.mode, arrived, trial.target.before() or [])):
         raise Wrong("content", "not all rows of that state are there, once")
 
 

@@ -22,6 +22,7 @@ FAULTS = {
     "delay": "delay way={way} ms=30 times=0",
     "throttle": "throttle way={way} rate=1500000 times=0",
     "refused": "cut way=up after=0 skip={skip}",
+    "silent": "halfopen way={way} seed={seed} within={bytes} times=0",
     "always-cut": "cut way={way} seed={seed} within={bytes} times=0",
 }
 HTTP = {
@@ -29,6 +30,8 @@ HTTP = {
     "busy-503": "http status=503 retry=1 times=2 after={skip}",
     "always-503": "http status=503 retry=1 times=0",
 }
+# A store that is there and never says a word again: the copy gives up when the author's limits are over.
+LIMITS = {"queryTimeoutMillis": 4000, "stallTimeoutMillis": 2000}
 HARMLESS = ("delay", "throttle")
 # Stores that rows reach without TLS in these trials.
 PLAIN = ("postgres", "mariadb", "sqlserver", "blob")
@@ -96,6 +99,7 @@ def one(trial, name, way, side):
         skip=trial.chance.randrange(3),
     )
     trial.notes.update(fault_order=fault, way=way, side=side)
+    trial.options = LIMITS if name == "silent" else {}
     world.proxies.set(label, fault)
     begun = time.monotonic()
     worker = trial.worker(ports=ports)
@@ -109,6 +113,7 @@ def one(trial, name, way, side):
     trial.notes["took"] = round(time.monotonic() - begun, 1)
     trial.notes["struck"] = struck if name == "stall" else world.proxies.seen(label)[1]
     world.proxies.set(label, "none")
+    trial.options = {}
     if last is None:
         worker.kill()
         raise Wrong("no-hang", f"{fault}: no word for {DEADLINE} s; the last was {worker.said[-1:]}")
@@ -118,6 +123,8 @@ def one(trial, name, way, side):
     found = trial.old_or_new()
     if last["say"] == "finished":
         trial.acknowledged(found)
+        trial.notes["repeated"] = (last["receipt"].get("repeated") or {}).get("parts", 0)
+        trial.receipt_tells(last["receipt"], None, None)
         return trial.is_new()
     trial.clear_fault(last["fault"])
     if name in HARMLESS:
@@ -129,6 +136,13 @@ def one(trial, name, way, side):
 def corrupt(trial):
     """A bit is turned on the way to a sink without TLS. The proof finds it, or it did no harm."""
     one(trial, "corrupt", "up", "sink")
+
+
+def repeat(trial):
+    """One connection to source or sink is cut in the middle of the rows: the part is done again, or the fault is clear."""
+    family = trial.chance.choice([name for name in ("postgres", "blob", "mariadb") if name in trial.world.sources])
+    sides = [f"source-{family}"] + (["sink"] if trial.target.family in PORTS else [])
+    one(trial, "cut", trial.chance.choice(("up", "down")), trial.chance.choice(sides))
 
 
 def case_of(world, number):
@@ -149,4 +163,4 @@ def run(world, count):
         world.attempt(trial, case_of(world, trial.number))
 
 
-KINDS = {"corrupt": corrupt}
+KINDS = {"corrupt": corrupt, "repeat": repeat}

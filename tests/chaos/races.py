@@ -55,9 +55,9 @@ def check_epoch(last, after):
         raise Wrong("receipt-epoch", f"the receipt names epoch {epoch}, the content is that of source {after}")
 
 
-def held(trial, source, point, **how):
+def held(trial, source, point, nth=1, **how):
     """An attempt, frozen at a failpoint."""
-    fired = trial.world.arm(point, "delay(60)", 1)
+    fired = trial.world.arm(point, "delay(60)", nth)
     attempt = trial.worker(source, points=trial.world.points, **how)
     waits_for(fired, attempt)
     attempt.freeze()
@@ -66,9 +66,13 @@ def held(trial, source, point, **how):
 
 
 def late(trial):
-    """An attempt that was told that it may commit does so only after its successor has."""
+    """An attempt goes on only when its successor has committed: one that was told that it may commit, or one that was
+    frozen at any failpoint before and is told so yet, as by a host that thinks it alone."""
+    names = trial.world.reached_before_commit(trial.target)
     trial.target.prepare()
-    first = held(trial, "a", "engine.commit.granted")
+    point = trial.chance.choice(("engine.commit.granted", trial.chance.choice(names)))
+    trial.notes["point"] = point
+    first = held(trial, "a", point)
     try:
         last = trial.last_word(trial.worker("b", plan=first.plan))
     finally:
@@ -125,9 +129,10 @@ def told_by_receipt(receipt, after):
 def overtaken(trial):
     """An attempt is frozen at a failpoint before its commit, its successor stages everything, and the frozen one goes
     on until it asks for the commit, and gets no answer. The successor's commit must not suffer."""
-    names = [name for name in trial.world.reached_before_commit(trial.target) if not name.startswith("engine.plan")]
+    names = trial.world.reached_before_commit(trial.target)
     trial.target.prepare()
-    point = trial.chance.choice(names)
+    # Who has planned, and wakes up, first clears away what it takes for leftovers.
+    point = trial.chance.choice((trial.chance.choice(names), "engine.plan.stored"))
     first = held(trial, "a", point, grant=None)
     trial.notes["point"] = point
     second = trial.worker("b", plan=first.plan, grant=None)
@@ -151,6 +156,30 @@ def overtaken(trial):
         raise Wrong("successor-wins", f"an older attempt, thawed at {point}, stopped its successor: {second.fault or last}")
     if trial.either("a", "b") != "b":
         raise Wrong("receipt-epoch", "the successor had finished, and the content is another's")
+
+
+def adopted(trial):
+    """An attempt is frozen when some parts are staged, its successor goes on from there, and the frozen one goes on
+    too, until it asks for the commit. All rows arrive once."""
+    trial.read_from("file", "blob")
+    trial.target.prepare()
+    nth = trial.chance.choice((1, 2, 3))
+    first = held(trial, "a", trial.chance.choice(("lane.part.done", "lane.part.read", "lane.batch")), nth, grant=None)
+    second = trial.worker("a", plan=first.plan, grant=None)
+    try:
+        second.wait("mayCommit", "failed", seconds=HANG)
+        first.thaw()
+        word = first.wait("mayCommit", "failed", seconds=HANG)
+        trial.notes.update(nth=nth, zombie=word and word["say"])
+        second.answer()
+        last = trial.last_word(second)
+    finally:
+        first.kill()
+    if last["say"] != "finished":
+        raise Wrong("successor-wins", f"an older attempt stopped its successor: {second.fault or last}")
+    trial.notes["resumed"] = (last["receipt"].get("resumed") or {}).get("parts", 0)
+    trial.is_new()
+    trial.receipt_tells(last["receipt"], "old", first.plan)
 
 
 def settle(trial):
@@ -197,4 +226,4 @@ def foreign(trial):
     trial.clear_fault(last["fault"])
 
 
-KINDS = {"zombie": zombie, "late": late, "early": early, "overtaken": overtaken, "blocks": blocks, "foreign": foreign}
+KINDS = {"zombie": zombie, "late": late, "early": early, "overtaken": overtaken, "adopted": adopted, "blocks": blocks, "foreign": foreign}

@@ -9,6 +9,8 @@ import rows
 import stores
 from targets import Target
 
+# How servers say that there is no such table.
+MISSING = ("does not exist", "doesn't exist", "no such table", "Invalid object name")
 FOREIGN = ("id", "batch", "name", "amount", "at")
 
 
@@ -100,8 +102,9 @@ class Table(Target):
     def glance(self):
         try:
             return str(self.rows(self.sum))
-        except Exception:
-            if self.before() is None and not self.exists():
+        except Exception as error:
+            # The table may have come since.
+            if self.before() is None and any(words in str(error) for words in MISSING):
                 return judge.ABSENT
             raise
 

@@ -1,6 +1,7 @@
 """One trial: what its workers are told, and the named checks that what they leave is handed to. A trial follows from
 its seed alone, apart from what the machine's own timing adds. The kinds are in `crashes.py`, `races.py`, `points.py`."""
 
+import os
 import random
 import signal
 import time
@@ -33,6 +34,15 @@ class Trial:
         self.source = world.source_of(self.chance)
         self.notes = {"source": self.source.family}
         self.epoch = 0
+        # Options of the job besides those of the target.
+        self.options = {}
+
+    def read_from(self, *families):
+        """Reads from one of those stores, if they are there."""
+        those = [family for family in families if family in self.world.sources]
+        if those:
+            self.source = self.world.sources[self.chance.choice(those)]
+            self.notes["source"] = self.source.family
 
     def worker(self, source="a", ports=(None, None), **how):
         self.epoch += 1
@@ -40,7 +50,7 @@ class Trial:
         sink_end, sink_secrets = self.target.endpoint(ports[1])
         # Where the source has no decimals and timestamps, what is made of it has none.
         self.target.typeless = self.source.family == "sqlite"
-        job = stores.job(source_end, sink_end, self.target.options())
+        job = stores.job(source_end, sink_end, {**self.target.options(), **self.options})
         return Worker(self.world, job, self.run, self.epoch, (source_secrets, sink_secrets), **how)
 
     # Checks.
@@ -151,11 +161,10 @@ def quiet(trial):
 
 
 def waits_for(fired, worker, seconds=HANG):
-    """Until a failpoint has fired, or the worker has ended."""
-    import os
-
+    """Until a failpoint has fired, or the worker has ended, or waits for an answer that it does not get."""
+    last = ("finished", "failed", "gone") + (("mayCommit",) if worker.grant is None else ())
     end = time.monotonic() + seconds
-    while not os.path.exists(fired) and not worker.find("failed", "gone") and time.monotonic() < end:
+    while not os.path.exists(fired) and not worker.find(*last) and time.monotonic() < end:
         time.sleep(0.002)
 
 

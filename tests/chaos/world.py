@@ -32,6 +32,14 @@ class World:
         self.shapes, self.results, self.moved = {}, [], set()
         self.result_file = arguments.result and open(arguments.result, "a", encoding="utf-8")
         self.begun = time.monotonic()
+        self.postgres = self.azurite = self.mariadb = self.sqlserver = None
+        try:
+            self.furnish(arguments)
+        except BaseException:
+            self.close()
+            raise
+
+    def furnish(self, arguments):
         names = arguments.targets.split(",") if arguments.targets else []
         from_names = arguments.sources.split(",") if arguments.sources else []
         self.start_servers({name.split("-")[0] for name in names + from_names}, arguments)
@@ -40,7 +48,6 @@ class World:
 
     def start_servers(self, wanted, arguments):
         self.postgres = servers.Postgres(self.path("postgres"))
-        self.azurite = self.mariadb = self.sqlserver = None
         if not wanted or "blob" in wanted:
             self.azurite = servers.Azurite(self.path("azurite"), arguments.servers)
         if not wanted or "mariadb" in wanted:
