@@ -271,9 +271,13 @@ impl<'a> Lane<'a> {
             clock = now;
         };
         let rejects = work.tolerate.as_ref().map(|_| Arc::new(Rejects::default()));
-        let mut batches = match &rejects {
-            None => work.source.read(part, work.limits).await?,
-            Some(rejects) => work.source.read_tolerant(part, work.limits, rejects.clone()).await?,
+        let opened = match &rejects {
+            None => work.source.read(part, work.limits).await,
+            Some(rejects) => work.source.read_tolerant(part, work.limits, rejects.clone()).await,
+        };
+        let mut batches = match opened {
+            Err(error) if self.rereads(&error) => self.read_again(part, tried, error).await?,
+            opened => opened?,
         };
         // Rows of the part so far, those left out included.
         let mut seen = 0_u64;

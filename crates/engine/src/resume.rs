@@ -10,10 +10,9 @@ use dmg_protocol::{Plan, Resumed};
 pub(crate) fn key(job: &CopyJob, plan: &Plan, source: &dyn Source) -> Option<String> {
     let identity = source.identity().filter(|_| source.repeatable())?;
     let text = |value: serde_json::Result<String>| value.expect("documents of the protocol are JSON");
-    let read = fingerprint(&(identity + &text(serde_json::to_string(&plan.parts))));
     // Another version may convert otherwise.
-    let made = (env!("CARGO_PKG_VERSION"), job, &plan.columns, plan.shape, plan.mode, &plan.target);
-    Some(format!("{read} {}", fingerprint(&text(serde_json::to_string(&made)))))
+    let made = (env!("CARGO_PKG_VERSION"), job, &plan.parts, &plan.columns, plan.shape, plan.mode, &plan.target);
+    Some(format!("{} {}", fingerprint(&identity), fingerprint(&text(serde_json::to_string(&made)))))
 }
 
 /// How an attempt begins, for its receipt.
