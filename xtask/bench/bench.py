@@ -220,9 +220,13 @@ File sizes: dmg {sizes['dmg']:.0f} MB, DuckDB {sizes['duckdb']:.0f} MB. Stages o
     def write(self):
         import duckdb
         commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-        server = self.psql("SHOW server_version").strip()
-        measured = f"Measured at {self.given.commit or commit} (scale {self.given.scale}; PostgreSQL {server}, DuckDB {duckdb.__version__})."
-        fresh = [f"{section.rstrip()}\n\n{measured}\n" for section in self.sections]
+        server = self.psql("SHOW server_version").split()[0]
+        versions = f"PostgreSQL {server}, DuckDB {duckdb.__version__}"
+
+        def measured(section):
+            scale = "" if section.startswith("## Instructions") else f"scale {self.given.scale}; "
+            return f"Measured at {self.given.commit or commit} ({scale}{versions})."
+        fresh = [f"{section.rstrip()}\n\n{measured(section)}\n" for section in self.sections]
         if self.given.print:
             print("\n".join(fresh))
             return
