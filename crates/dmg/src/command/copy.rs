@@ -11,7 +11,7 @@ use dmg_ambient::Ambient;
 use dmg_engine::{CopyRequest, Observer};
 use dmg_protocol::job::{ColumnMapping, CopyJob, CopyOptions, Endpoint};
 use dmg_protocol::worker::Progress;
-use dmg_protocol::{Attempt, Epoch, Fault, Plan, ReceiptParties, RunId, Secret, Secrets, Verdict, VerifyLevel};
+use dmg_protocol::{Attempt, Epoch, Fault, Kind, Plan, ReceiptParties, RunId, Secret, Secrets, Verdict, VerifyLevel};
 use tokio_util::sync::CancellationToken;
 
 use crate::command::receipt;
@@ -69,6 +69,9 @@ pub(crate) struct CopyArguments {
     /// Let this column lose what the target's type cannot hold; repeat for more
     #[arg(long, value_name = "COLUMN")]
     allow_lossy: Vec<String>,
+    /// Hand this column over as another kind, such as text, timestamp or decimal(10,2); repeat for more
+    #[arg(long = "as", value_name = "COLUMN=KIND")]
+    kinds: Vec<String>,
     /// Create a missing target table
     #[arg(long)]
     create_table: bool,
@@ -235,6 +238,7 @@ fn job(arguments: &CopyArguments, source: Parsed, sink: Parsed, redirect: Option
         conversion: arguments.texts.conversion(),
         ..CopyOptions::default()
     };
+    options.conversion.kinds = kinds(&arguments.kinds)?;
     arguments.write.apply(&mut options, &mut mapping, redirect)?;
     Ok(CopyJob {
         parties: ReceiptParties { node: machine(), ..ReceiptParties::default() },
@@ -243,6 +247,20 @@ fn job(arguments: &CopyArguments, source: Parsed, sink: Parsed, redirect: Option
         mapping,
         options,
     })
+}
+
+/// Columns and the kinds the author wants for them.
+fn kinds(given: &[String]) -> Result<BTreeMap<String, Kind>, Fault> {
+    let one = |text: &String| {
+        let (column, kind) = text.rsplit_once('=')?;
+        Some((column.to_owned(), kind.parse::<Kind>().ok()?)).filter(|_| !column.is_empty())
+    };
+    let refuse = |text: &String| {
+        Fault::new("UserErrorSettings", format!("--as takes COLUMN=KIND, not \"{text}\".")).remedy(
+            "Use a kind that `dmg copy --dry-run` shows, such as text, int64, timestamp, instant or decimal(10,2).",
+        )
+    };
+    given.iter().map(|text| one(text).ok_or_else(|| refuse(text))).collect()
 }
 
 fn machine() -> String {
