@@ -115,6 +115,7 @@ fn run_uri(data: &[u8]) {
         format: option(),
         compression: option(),
         endpoint: option(),
+        delimiter: option(),
     };
     if let Ok(parsed) = uri::parse(&side) {
         // A secret never gets through as a setting.
