@@ -1,7 +1,8 @@
 """Makes a text file with bad rows at random places, and judges what a copy that leaves them out made of it.
 
-rejects.py make FOLDER ROWS BAD SEED
-    writes FOLDER/source.csv and FOLDER/expected.json
+rejects.py make FOLDER ROWS BAD SEED [table]
+    writes FOLDER/source.csv and FOLDER/expected.json; with "table", some of the bad rows are such as only the target's
+    own constraints refuse: id is its key, and amount is below 90000000
 rejects.py check FOLDER REDIRECT TARGET RECEIPT
     TARGET is a Parquet file, or text as psql's COPY ... CSV HEADER writes it
 rejects.py mend FOLDER REDIRECT MENDED
@@ -30,6 +31,12 @@ BAD = [
     (lambda row: row + ["one, \"more\"", "and\nanother"], "", "UserErrorFileFormat"),
 ]
 
+# What is done to a row by its number, likewise. The key is that of an earlier good row, which stays.
+REFUSED = [
+    (lambda row, earlier: [str(earlier)] + row[1:], "id", "UserErrorDuplicateKey"),
+    (lambda row, earlier: row[:2] + ["99000000.00"] + row[3:], "amount", "UserErrorValue"),
+]
+
 
 def good(number):
     at = datetime.datetime(2024, 1, 1) + datetime.timedelta(seconds=number, microseconds=number % 7)
@@ -45,21 +52,28 @@ def write(path, header, rows):
         writer.writerows(rows)
 
 
-def make(folder, rows, bad, seed):
+def make(folder, rows, bad, seed, target=""):
     chance = random.Random(int(seed))
     places = sorted(chance.sample(range(1, int(rows) + 1), int(bad)))
-    expected, all_rows, place = [], [], 0
+    bad_rows, expected, refused, all_rows, place = set(places), [], [], [], 0
     for number in range(1, int(rows) + 1):
         row = good(number)
         if place < len(places) and places[place] == number:
             place += 1
-            spoil, column, code = chance.choice(BAD)
-            row = spoil(row)
-            expected.append({"row": number, "column": column, "code": code, "values": row})
+            earlier = chance.randrange(1, number) if number > 1 else 1
+            if target and chance.random() < 0.5 and earlier not in bad_rows:
+                spoil, column, code = chance.choice(REFUSED)
+                row = spoil(row, earlier)
+                refused.append({"row": number, "column": column, "code": code, "values": row})
+            else:
+                spoil, column, code = chance.choice(BAD)
+                row = spoil(row)
+                expected.append({"row": number, "column": column, "code": code, "values": row})
         all_rows.append(row)
     write(f"{folder}/source.csv", COLUMNS, all_rows)
     with open(f"{folder}/expected.json", "w", encoding="utf-8") as file:
-        json.dump({"rows": int(rows), "bad": expected}, file)
+        # What the target refuses is told behind what could not be read or converted.
+        json.dump({"rows": int(rows), "bad": expected + refused}, file)
 
 
 def more(values):

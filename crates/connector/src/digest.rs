@@ -83,6 +83,15 @@ impl Sums {
         self.row = self.row.wrapping_add(other.row);
     }
 
+    /// Takes rows off that were added before.
+    pub fn take_off(&mut self, other: &Sums) {
+        self.rows = self.rows.saturating_sub(other.rows);
+        for (mine, theirs) in self.columns.iter_mut().zip(&other.columns) {
+            *mine = mine.wrapping_sub(*theirs);
+        }
+        self.row = self.row.wrapping_sub(other.row);
+    }
+
     /// The row sum as 32 hex digits.
     pub fn row_hex(&self) -> String {
         format!("{:032x}", self.row)

@@ -30,5 +30,6 @@ pub use rejects::{Reject, Rejects};
 pub use session::{Meter, Session, Traffic};
 pub use tables::{
     BatchLimits, BatchStream, Checkpoint, Column, Committed, MarkContent, MarkState, PartReport, PartWriter, Place,
-    Resumption, Sink, SinkPlan, SinkRequest, Source, TableConnection, TableConnector,
+    ROW_COLUMN, Refused, Resumption, Rule, Sink, SinkPlan, SinkRequest, Source, TableConnection, TableConnector,
+    row_plan,
 };

@@ -138,6 +138,9 @@ pub struct SinkRequest {
     pub lanes: usize,
     /// Bytes the sink may hold over all lanes.
     pub budget_bytes: usize,
+    /// Whether rows that the target's own constraints refuse are to be left out: the sink then sees to it, as far as it
+    /// can, that they get as far as the staging place. See [`Sink::screens`].
+    pub screen: bool,
 }
 
 impl SinkRequest {
@@ -157,8 +160,48 @@ impl SinkRequest {
             create_table: false,
             lanes: 1,
             budget_bytes: 64 << 20,
+            screen: false,
         }
     }
+}
+
+/// Name of the column behind the planned ones that tells staged rows apart: part and number of the row, ascending in
+/// the order of the source, never NULL. It is staged where the sink screens, and never gets into the target.
+pub const ROW_COLUMN: &str = "__dmg_row";
+
+/// The plan of [`ROW_COLUMN`], by the store's name of 64-bit integers.
+pub fn row_plan(sink_type: &str) -> ColumnPlan {
+    ColumnPlan {
+        source: ROW_COLUMN.to_owned(),
+        sink: ROW_COLUMN.to_owned(),
+        kind: Kind::Int64,
+        source_type: sink_type.to_owned(),
+        sink_type: sink_type.to_owned(),
+        key: false,
+        required: true,
+        verdict: Verdict::Exact,
+        reason: None,
+    }
+}
+
+/// Why rows are refused: one of the target's constraints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The target's columns it speaks of.
+    pub columns: Vec<String>,
+    /// Fault code.
+    pub code: &'static str,
+    /// A sentence that quotes no value.
+    pub reason: String,
+}
+
+/// A staged row that a constraint of the target refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// Its value of [`ROW_COLUMN`].
+    pub row: i64,
+    /// Which of the rules that [`Sink::screen`] gave.
+    pub rule: usize,
 }
 
 /// What a sink says before anything is changed.
@@ -316,6 +359,31 @@ pub trait Sink: Send + Sync {
 
     /// A writer for that part. Several may be open at once.
     async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>>;
+
+    /// Whether the target has constraints that staged rows can be held against before the commit. Asked after `plan`.
+    /// Batches then have a further column of 64-bit integers behind the planned ones, [`ROW_COLUMN`].
+    fn screens(&self) -> bool {
+        false
+    }
+
+    /// Finds the staged rows that the target's constraints refuse, by queries, and marks them; gives the rules that they
+    /// break, none where every row fits. Constraints are taken one after the other: not null, checks and foreign keys,
+    /// then unique keys. Of rows with the same key the first in the order of the source stays. What queries cannot
+    /// find, such as a trigger, fails the commit. Called when all parts are staged; may be repeated.
+    async fn screen(&self) -> Result<Vec<Rule>> {
+        Ok(Vec::new())
+    }
+
+    /// Marked rows behind that one, in order, at most so many.
+    async fn refused(&self, after: i64, rows_max: usize) -> Result<Vec<Refused>> {
+        let _ = (after, rows_max);
+        Ok(Vec::new())
+    }
+
+    /// Takes the marked rows out of the staging place. Gives their number.
+    async fn take_out(&self) -> Result<u64> {
+        Ok(0)
+    }
 
     /// Closes the staging place and opens it for reading in a second session; `None` where that cannot be.
     /// Its columns have the planned kinds in plan order.

@@ -28,7 +28,7 @@ use crate::resume::{self, Beginning};
 use crate::throttle::Throttle;
 use crate::tolerate::Tolerate;
 use crate::watchdog::Watchdog;
-use crate::{added, lanes, proof, watched};
+use crate::{added, lanes, proof, screen, watched};
 
 /// Lanes at least where memory allows: while one waits for a store, another works.
 const LANES: usize = 2;
@@ -43,6 +43,8 @@ const LANE_BYTES_MIN: usize = 8 * 1024 * 1024;
 const BATCH_ROWS: usize = 8 * 1024;
 /// Pause between two progress reports.
 const PROGRESS: Duration = Duration::from_millis(250);
+/// How often a copy is done again because another writer added rows that ours collide with, after they were screened.
+const COLLISIONS_MAX: u32 = 2;
 /// How often a doubtful commit is looked up before giving up.
 const DOUBT_LOOKUPS_MAX: u32 = 8;
 
@@ -89,7 +91,15 @@ pub async fn copy(
     cancel: &CancellationToken,
 ) -> std::result::Result<Receipt, Fault> {
     let mut run = Run::new(ambient.clone(), request);
-    match run.work(stores, observer, cancel).await {
+    let mut result = run.work(stores, observer, cancel).await;
+    for _ in 0..COLLISIONS_MAX {
+        if !std::mem::take(&mut run.collided) {
+            break;
+        }
+        run.begin_again();
+        result = run.work(stores, observer, cancel).await;
+    }
+    match result {
         Ok(receipt) => Ok(receipt),
         Err(error) => {
             if let Some(cause) = &error.cause {
@@ -108,10 +118,14 @@ struct Run {
     clock: Duration,
     stages: Vec<StageTime>,
     counters: Arc<Counters>,
+    watchdog: Watchdog,
     beginning: Beginning,
+    /// The commit failed for rows that another writer added after ours were screened.
+    collided: bool,
+    /// How often that was.
+    collisions: u32,
     /// Whether a later attempt could go on with what this one stages.
     resumable: bool,
-    watchdog: Watchdog,
 }
 
 /// A planned copy, ready to move.
@@ -130,8 +144,28 @@ impl Run {
     fn new(ambient: Ambient, request: CopyRequest) -> Self {
         let (started, clock) = (ambient.rfc3339(), ambient.uptime());
         let watchdog = Watchdog::new(ambient.clone(), &request.job.options);
-        let (stages, counters, beginning) = (Vec::new(), Arc::default(), Beginning::default());
-        Run { ambient, request, started, clock, stages, counters, beginning, resumable: false, watchdog }
+        Run {
+            ambient,
+            request,
+            started,
+            clock,
+            stages: Vec::new(),
+            counters: Arc::default(),
+            watchdog,
+            beginning: Beginning::default(),
+            resumable: false,
+            collided: false,
+            collisions: 0,
+        }
+    }
+
+    /// Forgets what was done; nothing of it was committed.
+    fn begin_again(&mut self) {
+        tracing::info!("another writer added rows that ours collide with; doing the copy again");
+        self.collisions += 1;
+        self.stages.clear();
+        self.counters = Arc::default();
+        self.clock = self.ambient.uptime();
     }
 
     /// Says in the log that a stage begins; the kill tests wait for these lines.
@@ -234,6 +268,7 @@ impl Run {
             create_table: options.create_table,
             lanes: wanted,
             budget_bytes: self.budget() / 2,
+            screen: options.tolerance.is_some(),
         };
         let secrets = &self.request.sink_secrets;
         let opened = open::sink(stores, &job.sink, secrets, session.clone(), request, options.verify);
@@ -344,16 +379,19 @@ impl Run {
             redirect.begin().await?;
         }
         dmg_ambient::failpoint!("engine.begun", dmg_connector::cut());
+        let screens = ready.tolerate.is_some() && ready.sink.screens();
+        let planned = schema(&ready.hashed);
         let work = Arc::new(Work {
             ambient: self.ambient.clone(),
             source: ready.source.clone(),
             sink: ready.sink.clone(),
             columns: ready.columns.clone(),
-            schema: schema(&ready.hashed),
+            numbered: screens.then(|| screen::numbered_schema(&planned)),
+            schema: planned,
             hashed: ready.hashed.clone(),
             limits: self.limits(),
             lanes: ready.plan.lanes as usize,
-            digest: ready.plan.verify >= VerifyLevel::Transferred,
+            digest: ready.plan.verify >= VerifyLevel::Transferred || screens,
             counters: self.counters.clone(),
             tolerate: ready.tolerate.clone(),
             required: ready.required.clone(),
@@ -361,8 +399,13 @@ impl Run {
             throttle: Throttle::new(&self.request.job.options, self.ambient.uptime(), &self.watchdog),
             kept,
         });
-        let mut moved = self.watched("move", ready, observer, lanes::run(work)).await?;
+        let mut moved = self.watched("move", ready, observer, lanes::run(work.clone())).await?;
         if let Some(tolerate) = &ready.tolerate {
+            if screens {
+                dmg_ambient::failpoint!("engine.screen", dmg_connector::cut());
+                let sums = self.watched("move", ready, observer, screen::screen(&work, tolerate)).await?;
+                moved.take_off(&sums);
+            }
             tolerate.check_share(moved.read.rows)?;
         }
         // Before the proof, which reads and waits as well.
@@ -423,7 +466,7 @@ impl Run {
         if level >= VerifyLevel::Counts {
             proof::compare_rows(moved.read.rows, moved.rows_written)?;
         }
-        if level < VerifyLevel::Transferred {
+        if level < VerifyLevel::Transferred && !moved.screened {
             return Ok(None);
         }
         let lanes = ready.plan.lanes as usize;
@@ -464,7 +507,13 @@ impl Run {
         dmg_ambient::failpoint!("engine.redirected", dmg_connector::cut());
         let digest = arrived.as_ref().map_or(String::new(), Sums::row_hex);
         let content = MarkContent { rows: moved.read.rows, digest };
-        let committed = self.commit_surely(ready, &content).await?;
+        let committed = match self.commit_surely(ready, &content).await {
+            Err(error) if screen::collided(ready.tolerate.is_some(), ready.sink.as_ref(), &error).await => {
+                self.collided = true;
+                return Err(error);
+            }
+            committed => committed?,
+        };
         dmg_ambient::failpoint!("engine.commit.answered");
         if committed.epoch != ready.plan.attempt.epoch {
             // An earlier attempt, thought dead, committed after this one had looked for its mark: what it read is there,
@@ -485,6 +534,12 @@ impl Run {
             let skipped = tolerate.report(redirected.as_ref());
             receipt.read.rows += skipped.rows;
             receipt.skipped = Some(skipped);
+        }
+        if self.collisions > 0 {
+            let times = if self.collisions == 1 { "once" } else { "twice" };
+            receipt.notices.push(format!(
+                "The copy was done again {times}: meanwhile another writer had added rows that its rows collide with."
+            ));
         }
         Ok(receipt)
     }
@@ -650,6 +705,7 @@ impl Run {
         let unknown = match redirect {
             None if tolerant => Some("there is no redirect file"),
             Some(_) if foreign => Some("the redirect file is of another attempt"),
+            Some(_) if skipped.is_none() => Some("there is no redirect file; if nobody removed it, there were none"),
             _ => None,
         };
         if let Some(why) = unknown {

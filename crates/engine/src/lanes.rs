@@ -20,6 +20,7 @@ use crate::nanos;
 use crate::planner::Planned;
 use crate::reread;
 use crate::retry::Tries;
+use crate::screen;
 use crate::throttle::Throttle;
 use crate::tolerate::{self, LeftOut, Tolerate};
 
@@ -43,6 +44,8 @@ pub(crate) struct Work {
     /// For tolerance: columns of the source itself; added ones stand behind them.
     pub(crate) own_columns: usize,
     pub(crate) throttle: Option<Throttle>,
+    /// The schema with the numbers of rows behind, where the sink screens.
+    pub(crate) numbered: Option<SchemaRef>,
     /// Parts that an earlier attempt had staged, by index.
     pub(crate) kept: BTreeMap<u32, Checkpoint>,
 }
@@ -96,6 +99,8 @@ pub(crate) struct Moved {
     pub(crate) sink_waited: f64,
     pub(crate) queued: f64,
     pub(crate) repeated: Repeated,
+    /// Whether staged rows were taken out again, because the target refuses them.
+    pub(crate) screened: bool,
 }
 
 impl Moved {
@@ -115,6 +120,13 @@ impl Moved {
         for (code, times) in &other.repeated.by_code {
             *self.repeated.by_code.entry(code.clone()).or_default() += times;
         }
+    }
+
+    /// Takes rows off that were staged and do not stay.
+    pub(crate) fn take_off(&mut self, sums: &Sums) {
+        self.read.take_off(sums);
+        self.rows_written = self.rows_written.saturating_sub(sums.rows);
+        self.screened = sums.rows > 0;
     }
 
     fn count_repeated(&mut self, code: String, rows: u64) {
@@ -300,16 +312,16 @@ impl<'a> Lane<'a> {
             }
             let before = seen;
             seen += rows;
-            let batch = match (&work.tolerate, &rejects) {
+            let (batch, numbers) = match (&work.tolerate, &rejects) {
                 (Some(tolerate), Some(rejects)) => {
                     let left_out = rejects.take();
                     seen += left_out.len() as u64;
                     tried.count_read(work, left_out.len() as u64);
-                    let (batch, left_out) = fitting(work, &batch, part, before, left_out)?;
+                    let Fitting { converted, numbers, left_out } = fitting(work, &batch, part, before, left_out)?;
                     tried.left_out.add(tolerate, part, left_out).await?;
-                    batch
+                    (converted, numbers)
                 }
-                _ => convert(work, &batch, part, before)?,
+                _ => (convert(work, &batch, part, before)?, Vec::new()),
             };
             if dmg_ambient::planted!("drop-the-last-batch") && batch.num_rows() < work.limits.rows {
                 continue;
@@ -324,6 +336,10 @@ impl<'a> Lane<'a> {
             lap(&mut self.moved.convert_seconds);
             let rows = batch.num_rows() as u64;
             if rows > 0 {
+                let batch = match &work.numbered {
+                    Some(numbered) => screen::number(&batch, numbered, part.index, &numbers)?,
+                    None => batch,
+                };
                 writer.write(batch).await?;
             }
             tried.rows += rows;
@@ -403,14 +419,22 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// The rows of a batch that fit, converted, and those that do not, with those the reader left out.
+/// A batch of which every row fits.
+struct Fitting {
+    converted: RecordBatch,
+    /// Numbers of its rows, where the sink screens.
+    numbers: Vec<u64>,
+    /// Rows that do not fit, with those the reader left out.
+    left_out: Vec<Reject>,
+}
+
 fn fitting(
     work: &Work,
     batch: &RecordBatch,
     part: &PartPlan,
     before: u64,
     mut left_out: Vec<Reject>,
-) -> Result<(RecordBatch, Vec<Reject>)> {
+) -> Result<Fitting> {
     let mut required = work.columns.iter().zip(&work.required).filter(|(_, required)| **required);
     let complete = required.all(|(planned, _)| batch.column(planned.source).null_count() == 0);
     let converted = if complete {
@@ -418,25 +442,23 @@ fn fitting(
     } else {
         Err(Fault::new("UserErrorValue", "A value is missing.").into())
     };
-    let converted = match converted {
-        Ok(converted) => converted,
-        Err(error) if error.fault.code != "UserErrorValue" => return Err(error),
+    match converted {
+        Ok(converted) => {
+            let screened = work.numbered.is_some();
+            let numbers = if screened { tolerate::numbers(batch.num_rows(), before, &left_out) } else { Vec::new() };
+            Ok(Fitting { converted, numbers, left_out })
+        }
+        Err(error) if error.fault.code != "UserErrorValue" => Err(error),
         Err(_) => {
             let numbers = tolerate::numbers(batch.num_rows(), before, &left_out);
-            let number = |row: usize| numbers[row];
-            let sorted = tolerate::sort(
-                batch,
-                &work.source.columns()[..work.own_columns],
-                &work.columns,
-                &work.required,
-                number,
-            )?;
+            let source = &work.source.columns()[..work.own_columns];
+            let sorted = tolerate::sort(batch, source, &work.columns, &work.required, &numbers)?;
             left_out.extend(sorted.unfit);
             left_out.sort_by_key(|reject| reject.row);
-            convert(work, &sorted.kept, part, before)?
+            let converted = convert(work, &sorted.kept, part, before)?;
+            Ok(Fitting { converted, numbers: sorted.numbers, left_out })
         }
-    };
-    Ok((converted, left_out))
+    }
 }
 
 pub(crate) fn convert(work: &Work, batch: &RecordBatch, part: &PartPlan, rows_before: u64) -> Result<RecordBatch> {

@@ -22,6 +22,7 @@ mod redirect;
 mod reread;
 mod resume;
 mod retry;
+mod screen;
 mod styled;
 mod throttle;
 mod tolerate;

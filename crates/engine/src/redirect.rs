@@ -9,13 +9,14 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use dmg_ambient::Ambient;
 use dmg_connector::{
-    ByteStore, Column, Condition, Digester, FileMark, Format, MarkContent, Meter, Reject, Result, published_seed,
+    ByteStore, Column, Condition, Digester, Error, FileMark, Format, MarkContent, Meter, Reject, Result, published_seed,
 };
 use dmg_protocol::{Attempt, Fault, Kind};
 use tokio::sync::{Mutex, watch};
 
 use crate::assemble::Assembler;
 use crate::file_source::join;
+use crate::retry::retrying;
 
 /// Bytes of rows that wait for their part's turn; who has more waits with them.
 const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -140,6 +141,11 @@ impl Redirect {
         self.flush(&mut state, part).await
     }
 
+    /// Takes rows after all parts have ended.
+    pub(crate) async fn add_late(&self, label: &str, rows: &[Reject]) -> Result<()> {
+        self.write(&mut *self.state.lock().await, label, rows).await
+    }
+
     /// No more rows of that part will come.
     pub(crate) async fn end_part(&self, part: u32) -> Result<()> {
         let mut state = self.state.lock().await;
@@ -202,7 +208,7 @@ impl Redirect {
         }
         RecordBatch::try_new(dmg_connector::schema(&self.columns), arrays).map_err(|error| {
             let fault = Fault::new("SystemErrorInternal", "Rows left out do not fit the redirect file.");
-            dmg_connector::Error::caused(fault, error)
+            Error::caused(fault, error)
         })
     }
 
@@ -221,8 +227,10 @@ impl Redirect {
         if let Err(error) = file.commit(&self.attempt, &content).await {
             // A lost answer is no failure if the file says that it is ours.
             let done = |mark: FileMark| mark.epoch == self.attempt.epoch && mark.digest == content.digest;
-            if !self.mark().await.is_ok_and(|mark| mark.is_some_and(done)) {
-                return Err(error);
+            let found = retrying(&self.meter.ambient, "mark of the redirect file", || self.mark()).await;
+            if !found.is_ok_and(|mark| mark.is_some_and(done)) {
+                // The doubt is about this file only: the target's commit was not begun.
+                return Err(Error { outcome_unknown: false, ..error });
             }
         }
         Ok(Some((content.rows, content.digest)))

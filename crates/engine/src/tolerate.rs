@@ -51,10 +51,27 @@ impl Tolerate {
 
     /// Takes rows of a part, in row order.
     pub(crate) async fn leave_out(&self, part: &PartPlan, rows: Vec<Reject>) -> Result<()> {
+        self.count(part, &rows)?;
+        match &self.redirect {
+            Some(redirect) if !rows.is_empty() => redirect.add(part.index, &part.label, rows).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes rows of a part after all parts have ended.
+    pub(crate) async fn leave_out_late(&self, part: &PartPlan, rows: Vec<Reject>) -> Result<()> {
+        self.count(part, &rows)?;
+        match &self.redirect {
+            Some(redirect) => redirect.add_late(&part.label, &rows).await,
+            None => Ok(()),
+        }
+    }
+
+    fn count(&self, part: &PartPlan, rows: &[Reject]) -> Result<()> {
         let Some(first) = rows.first() else { return Ok(()) };
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            for reject in &rows {
+            for reject in rows {
                 *told.by_code.entry(reject.code.to_owned()).or_default() += 1;
             }
             if told.first.as_ref().is_none_or(|(index, row, _)| (part.index, first.row) < (*index, *row)) {
@@ -66,11 +83,8 @@ impl Tolerate {
         }
         let count = rows.len() as u64;
         let all = self.rows.fetch_add(count, Ordering::SeqCst) + count;
-        if let Some(most) = self.limits.rows_max.filter(|most| all > *most) {
-            return Err(self.too_many(&format!("At least {all} rows do not fit, and {most} may be left out")));
-        }
-        match &self.redirect {
-            Some(redirect) => redirect.add(part.index, &part.label, rows).await,
+        match self.limits.rows_max.filter(|most| all > *most) {
+            Some(most) => Err(self.too_many(&format!("At least {all} rows do not fit, and {most} may be left out"))),
             None => Ok(()),
         }
     }
@@ -158,20 +172,21 @@ impl LeftOut {
     }
 }
 
-/// A batch whose rows all fit, and those that did not, by their place in the batch.
+/// A batch whose rows all fit, their numbers, and those that did not fit.
 pub(crate) struct Sorted {
     pub(crate) kept: RecordBatch,
+    pub(crate) numbers: Vec<u64>,
     pub(crate) unfit: Vec<Reject>,
 }
 
 /// Takes rows out of a batch that a conversion refuses, or that are NULL where the target takes none. Only called
-/// where such a row is known to be in it. `number` gives the row numbers of the batch's rows.
+/// where such a row is known to be in it. `numbers` are those of the batch's rows.
 pub(crate) fn sort(
     batch: &RecordBatch,
     source: &[Column],
     planned: &[Planned],
     required: &[bool],
-    number: impl Fn(usize) -> u64,
+    numbers: &[u64],
 ) -> Result<Sorted> {
     let mut found: BTreeMap<usize, (usize, String)> = BTreeMap::new();
     for (index, column) in planned.iter().enumerate() {
@@ -196,14 +211,17 @@ pub(crate) fn sort(
         filter(&arrow_array::BooleanArray::from(keep.iter().map(|keep| keep == Some(false)).collect::<Vec<_>>()))?;
     let texts: Vec<_> =
         out.columns().iter().zip(source).map(|(array, column)| text_form::array_to_text(array, column.kind)).collect();
+    let kept_numbers =
+        numbers.iter().enumerate().filter(|(row, _)| !found.contains_key(row)).map(|(_, number)| *number);
+    let kept_numbers = kept_numbers.collect();
     let unfit = found.into_iter().enumerate().map(|(at, (row, (index, class)))| Reject {
-        row: number(row),
+        row: numbers[row],
         column: planned[index].plan.source.clone(),
         code: "UserErrorValue",
         reason: format!("The value is {class}; the target's type is {}.", planned[index].plan.sink_type),
         values: texts.iter().map(|text| text.is_valid(at).then(|| text.value(at).to_owned())).collect(),
     });
-    Ok(Sorted { unfit: unfit.collect(), kept })
+    Ok(Sorted { unfit: unfit.collect(), numbers: kept_numbers, kept })
 }
 
 /// Numbers of the rows of a batch, from the numbers of rows left out around them: `before` rows were seen before.

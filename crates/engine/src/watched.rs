@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use dmg_connector::{
-    BatchLimits, BatchStream, Checkpoint, Column, Committed, Holding, MarkContent, MarkState, PartReport, PartWriter, Place,
-    Rejects, Result, Resumption, Sink, SinkPlan, Source, Sums, Traffic,
+    BatchLimits, BatchStream, Checkpoint, Column, Committed, Holding, MarkContent, MarkState, PartReport, PartWriter,
+    Place, Refused, Rejects, Result, Resumption, Rule, Sink, SinkPlan, Source, Sums, Traffic,
 };
 use dmg_protocol::job::Endpoint;
 use dmg_protocol::{ColumnPlan, PartPlan};
@@ -191,6 +191,22 @@ impl Sink for WatchedSink {
     async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>> {
         let writer = self.wait(For::Answer, self.sink.part(index)).await?;
         Ok(Box::new(WatchedWriter { writer, label: self.label.clone(), watchdog: self.watchdog.clone() }))
+    }
+
+    fn screens(&self) -> bool {
+        self.sink.screens()
+    }
+
+    async fn screen(&self) -> Result<Vec<Rule>> {
+        self.wait(For::Answer, self.sink.screen()).await
+    }
+
+    async fn refused(&self, after: i64, rows_max: usize) -> Result<Vec<Refused>> {
+        self.wait(For::Answer, self.sink.refused(after, rows_max)).await
+    }
+
+    async fn take_out(&self) -> Result<u64> {
+        self.wait(For::Answer, self.sink.take_out()).await
     }
 
     async fn staged(&self, lanes: usize) -> Result<Option<Box<dyn Source>>> {

@@ -23,10 +23,19 @@ fn judged(arguments: &[&str]) -> Option<Answer> {
 impl World {
     /// Rows with bad ones among them, if there is a Python to make them.
     fn make(rows: u64, bad: u64, seed: u64) -> Option<World> {
+        Self::made(rows, bad, seed, &[])
+    }
+
+    /// As [`World::make`], and some of the bad ones only the constraints of [`KEYED`] refuse.
+    fn make_for_table(rows: u64, bad: u64, seed: u64) -> Option<World> {
+        Self::made(rows, bad, seed, &["table"])
+    }
+
+    fn made(rows: u64, bad: u64, seed: u64, more: &[&str]) -> Option<World> {
         let folder = tempfile::tempdir().expect("a folder");
         let (rows, bad, seed) = (rows.to_string(), bad.to_string(), seed.to_string());
         let path = folder.path().to_str().expect("a plain path").to_owned();
-        judged(&["make", &path, &rows, &bad, &seed])?;
+        judged(&[&["make", &path, &rows, &bad, &seed], more].concat())?;
         Some(World { folder })
     }
 
@@ -111,6 +120,8 @@ fn run_id() -> String {
 
 const TABLE: &str = "CREATE TABLE target (id int NOT NULL, name text, amount numeric(12,2), at timestamp NOT NULL, \
                      flag boolean NOT NULL)";
+const KEYED: &str = "CREATE TABLE target (id int PRIMARY KEY, name text, amount numeric(12,2), at timestamp NOT NULL, \
+                     flag boolean NOT NULL, CHECK (amount < 90000000))";
 
 fn dump(database: &Database, world: &World) -> String {
     let text = database.sql("COPY (SELECT * FROM target) TO STDOUT (FORMAT csv, HEADER)");
@@ -137,15 +148,16 @@ fn rows_left_out_are_accounted_for_also_after_a_kill() {
     let campaign: Option<usize> = dmg_ambient::environment("DMG_REJECT_RUNS").and_then(|text| text.parse().ok());
     let (rows, bad) = if campaign.is_some() { (1_000_000, 1_000) } else { (100_000, 100) };
     let (runs, chance) = (campaign.unwrap_or(4), Ambient::test(1121));
-    let world = need!(World::make(rows, bad, 7));
+    let worlds = [need!(World::make(rows, bad, 7)), need!(World::make_for_table(rows, bad, 16))];
     let database = need!(Database::create());
-    database.sql(TABLE);
-    let (parquet, table) = (world.copied_to_parquet(json!({})), world.copied_to_table(&database, json!({})));
+    database.sql(KEYED);
+    let (parquet, table) = (worlds[0].copied_to_parquet(json!({})), worlds[1].copied_to_table(&database, json!({})));
     let mut seconds = [0.0_f64; 2];
     let (mut done, mut killed, mut found, mut shift) = (0, 0, 0, 0);
     while done < runs {
         let run = run_id();
         let tables = done % 2;
+        let world = &worlds[tables];
         let (job, secrets) = if tables == 1 { (&table, secrets(Some(&database))) } else { (&parquet, secrets(None)) };
         let _ = std::fs::remove_file(world.path("target.parquet"));
         // Half of the runs are killed once: at any moment, or right around the two commits. A kill that comes too late
@@ -161,7 +173,7 @@ fn rows_left_out_are_accounted_for_also_after_a_kill() {
         if kill.is_none() {
             seconds[tables] = (now() - begun).as_secs_f64();
         }
-        let target = if tables == 1 { dump(&database, &world) } else { world.text("target.parquet") };
+        let target = if tables == 1 { dump(&database, world) } else { world.text("target.parquet") };
         world.check(&run, &target, &receipt);
         if kill.is_some() && kills == 0 {
             shift += 1;

@@ -28,6 +28,7 @@ mod hold;
 mod parse;
 mod publish;
 mod read;
+mod screen;
 mod sessions;
 mod settings;
 mod shape;

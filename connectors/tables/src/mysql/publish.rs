@@ -72,7 +72,7 @@ async fn inserted(client: &mut Client, sql: &str) -> Result<u64> {
 }
 
 /// The slice's value as a literal of its column: octets, or the digits where it is text.
-async fn slice_value(sink: &MySqlSink, client: &mut Client, column: &str, value: &str) -> Result<String> {
+pub(super) async fn slice_value(sink: &MySqlSink, client: &mut Client, column: &str, value: &str) -> Result<String> {
     if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Fault::new("SystemErrorInternal", "The value of a slice is not in hex digits.").into());
     }

@@ -56,6 +56,9 @@ async fn reason_against_swap(sink: &MySqlSink, client: &mut Client) -> Result<Op
     if sink.request.pre_copy_script.as_ref().is_some_and(|script| !script.trim().is_empty()) {
         return Ok(Some("a script runs before the copy".to_owned()));
     }
+    if !sink.screen.is_empty() {
+        return Ok(Some("rows that the table refuses are left out".to_owned()));
+    }
     if relation.comment.chars().count() + MARK_CHARACTERS > COMMENT_CHARACTERS_MAX {
         return Ok(Some("the comment of the table leaves no room for the mark".to_owned()));
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use dmg_connector::{
-    Checkpoint, Column, Committed, Error, Holding, MarkContent, MarkState, PartReport, PartWriter, Result, Resumption,
-    Sink, SinkPlan, SinkRequest, Source, Sums, Traffic,
+    Checkpoint, Column, Committed, Error, Holding, MarkContent, MarkState, PartReport, PartWriter, Refused, Result,
+    Resumption, Rule, Sink, SinkPlan, SinkRequest, Source, Sums, Traffic, row_plan,
 };
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, CommitShape, Fault, WriteMode};
@@ -22,6 +22,7 @@ use super::connect::{Purpose, connect};
 use super::encode::{Rows, Slot, Style};
 use super::hold::hold;
 use super::read::MySqlSource;
+use super::screen::{self, Held};
 use super::sessions;
 use super::settings::Server;
 use super::shape;
@@ -62,6 +63,8 @@ pub(super) struct MySqlSink {
     pub(super) found: Vec<Readable>,
     pub(super) planned: Vec<ColumnPlan>,
     pub(super) shape: CommitShape,
+    /// What staged rows are held against, where those that the target refuses are left out.
+    pub(super) screen: Vec<Held>,
     /// What the target was when its replacement was planned.
     pub(super) definition: Option<String>,
     slots: Arc<[Slot]>,
@@ -117,6 +120,7 @@ impl MySqlSink {
             found,
             planned: Vec::new(),
             shape: CommitShape::Staged,
+            screen: Vec::new(),
             definition: None,
             slots: Arc::from([]),
             style: if local.as_deref() == Some("1") { Style::File } else { Style::Values },
@@ -213,6 +217,11 @@ impl MySqlSink {
         format!("{}.{}", quoted(&self.target.schema), quoted(&self.staging()))
     }
 
+    /// The columns that are staged: those planned and, where rows are screened, what tells them apart.
+    fn staged_plans(&self) -> Vec<ColumnPlan> {
+        self.planned.iter().cloned().chain((!self.screen.is_empty()).then(|| row_plan("bigint"))).collect()
+    }
+
     /// The planned columns, quoted, in plan order.
     pub(super) fn column_list(&self) -> String {
         quoted_list(self.planned.iter().map(|column| column.sink.as_str()))
@@ -255,7 +264,10 @@ impl MySqlSink {
                 )]
             }
         };
-        let added: Vec<String> = self.added().iter().map(|plan| format!("ADD COLUMN {}", define(plan))).collect();
+        let mut added: Vec<String> = self.added().iter().map(|plan| format!("ADD COLUMN {}", define(plan))).collect();
+        if !self.screen.is_empty() {
+            added.push(screen::columns());
+        }
         if !added.is_empty() {
             statements.push(format!("ALTER TABLE {staging} {}", added.join(", ")));
         }
@@ -292,7 +304,8 @@ impl MySqlSink {
     fn part_statement(&self) -> String {
         let staging = self.staging_quoted();
         if self.style == Style::Values {
-            return format!("INSERT INTO {staging} ({}) VALUES ", self.column_list());
+            let names = quoted_list(self.slots.iter().map(|slot| slot.name.as_str()));
+            return format!("INSERT INTO {staging} ({names}) VALUES ");
         }
         let slots: Vec<_> =
             self.slots.iter().enumerate().map(|(index, slot)| slot.load(index, &quoted(&slot.name))).collect();
@@ -330,6 +343,27 @@ impl MySqlSink {
         }
         dmg_ambient::failpoint!("mysql.staging.made", dmg_connector::cut());
         Ok(found)
+    }
+
+    /// What staged rows can be held against, where rows that the target refuses are to be left out; or why nothing.
+    async fn holds_against(&self, client: &mut Client) -> Result<(Vec<Held>, Option<String>)> {
+        let Some(relation) = self.target.exists.as_ref().filter(|_| self.request.screen) else {
+            return Ok((Vec::new(), None));
+        };
+        let oldest = if client.version.mariadb { (10, 2, 0) } else { (8, 0, 0) };
+        let why = if self.request.mode == WriteMode::Procedure {
+            return Ok((Vec::new(), None));
+        } else if client.version.number < oldest {
+            format!("version {} cannot number rows", client.version.text)
+        } else if !relation.transactional {
+            format!("engine {} has no transactions", relation.engine)
+        } else if self.request.pre_copy_script.as_ref().is_some_and(|script| !script.trim().is_empty()) {
+            "it is not known before the commit what the script before the copy leaves there".to_owned()
+        } else {
+            return Ok((screen::of(self, client).await?, None));
+        };
+        let label = self.target.label();
+        Ok((Vec::new(), Some(format!("Rows that {label} refuses are not left out but stop the copy: {why}."))))
     }
 
     fn clear_idle(&self) {
@@ -376,14 +410,17 @@ impl Sink for MySqlSink {
                 return Err(Fault::new("UserErrorColumnMissing", message).with("column", key).into());
             }
         }
-        self.slots = self.planned.iter().map(|plan| Slot::new(plan, &self.own_type(plan))).collect();
         let mut control = self.control.lock().await;
         let client = self.control(&mut control).await?;
+        let (screen, left_in) = self.holds_against(client).await?;
+        self.screen = screen;
+        self.slots = self.staged_plans().iter().map(|plan| Slot::new(plan, &self.own_type(plan))).collect();
         let (shape, mut notices) = shape::choose(self, client).await?;
         let replaces = shape == CommitShape::Swap && self.target.exists.is_some();
         let definition = if replaces { Some(shape::definition(self, client).await?) } else { None };
         drop(control);
         (self.shape, self.definition) = (shape, definition);
+        notices.extend(left_in);
         if self.style == Style::Values {
             notices.push("The server forbids LOAD DATA LOCAL, so rows go by INSERT, which is slower.".to_owned());
         }
@@ -456,6 +493,26 @@ impl Sink for MySqlSink {
             idle: self.idle.clone(),
             traffic: self.traffic.clone(),
         }))
+    }
+
+    fn screens(&self) -> bool {
+        !self.screen.is_empty()
+    }
+
+    async fn screen(&self) -> Result<Vec<Rule>> {
+        self.clear_idle();
+        let mut control = self.control.lock().await;
+        screen::screen(self, self.control(&mut control).await?).await
+    }
+
+    async fn refused(&self, after: i64, rows_max: usize) -> Result<Vec<Refused>> {
+        let mut control = self.control.lock().await;
+        screen::refused(self, self.control(&mut control).await?, after, rows_max).await
+    }
+
+    async fn take_out(&self) -> Result<u64> {
+        let mut control = self.control.lock().await;
+        screen::take_out(self, self.control(&mut control).await?).await
     }
 
     async fn staged(&self, lanes: usize) -> Result<Option<Box<dyn Source>>> {

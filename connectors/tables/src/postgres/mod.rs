@@ -21,6 +21,7 @@ mod numeric;
 mod publish;
 mod read;
 mod routine;
+mod screen;
 mod sessions;
 mod settings;
 mod shape;

@@ -6,6 +6,7 @@ use dmg_protocol::{ColumnPlan, Fault};
 use super::catalog::{self, quoted, quoted_list};
 use super::checkpoint;
 use super::client::Client;
+use super::screen;
 use super::shape::{self, Structure, Way, literal};
 use super::write::PostgresSink;
 
@@ -15,6 +16,9 @@ const SWAP_LOCK_SECONDS: u32 = 5;
 /// What is done before anybody else is kept waiting: the indexes of the table that takes the target's place.
 pub(super) async fn prepare(sink: &PostgresSink, client: &mut Client) -> Result<()> {
     let Way::Replace(structure) = &sink.way else { return Ok(()) };
+    if sink.screen.is_some() {
+        screen::strip(sink, client).await?;
+    }
     let staging = sink.staging_quoted();
     for (number, index) in structure.indexes.iter().enumerate() {
         let name = quoted(&index_name(sink, number));

@@ -1,12 +1,13 @@
 //! Writes into a table: rows go by COPY to where no reader sees them, and become visible in one transaction together
 //! with the mark (see `commit.rs`). It never truncates and never touches the target before.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use dmg_connector::{
-    Checkpoint, Column, Committed, Holding, MarkContent, MarkState, PartWriter, Result, Resumption, Sink, SinkPlan,
-    SinkRequest, Source, Traffic,
+    Checkpoint, Column, Committed, Holding, MarkContent, MarkState, PartWriter, Refused, Result, Resumption, Rule,
+    Sink, SinkPlan, SinkRequest, Source, Traffic, row_plan,
 };
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, Fault, WriteMode};
@@ -19,6 +20,7 @@ use super::connect::connect;
 use super::hold::hold;
 use super::read::PostgresSource;
 use super::routine::{self, Routine};
+use super::screen::{self, Screen};
 use super::sessions::{self, LOCK_SECONDS};
 use super::settings::Server;
 use super::shape::{self, Expected, Way};
@@ -56,6 +58,8 @@ pub(super) struct PostgresSink {
     pub(super) planned: Vec<ColumnPlan>,
     /// How the rows get into the target; fixed by the plan.
     pub(super) way: Way,
+    /// What staged rows are held against, where those that the target refuses are left out.
+    pub(super) screen: Option<Screen>,
     /// How rows are written down; known once there is a table to write to.
     encoding: Mutex<Option<Arc<Encoding>>>,
     /// For everything but rows. Gone when it broke; opened again when needed.
@@ -68,6 +72,8 @@ pub(super) struct PostgresSink {
     lost: Lost,
     /// Rows that the server took, by part.
     rows_taken: Taken,
+    /// Rows that were taken out of the staging again.
+    rows_out: AtomicU64,
     traffic: Arc<Traffic>,
 }
 
@@ -157,12 +163,14 @@ impl PostgresSink {
             expected: Expected::default(),
             planned: Vec::new(),
             way: Way::Insert,
+            screen: None,
             encoding: Mutex::default(),
             control: tokio::sync::Mutex::new(control),
             direct: Arc::default(),
             idle: Arc::default(),
             lost: Lost::default(),
             rows_taken: Arc::default(),
+            rows_out: AtomicU64::new(0),
             traffic: Arc::default(),
         })
     }
@@ -174,6 +182,11 @@ impl PostgresSink {
 
     pub(super) fn staging_quoted(&self) -> String {
         format!("{}.{}", quoted(&self.target.schema), quoted(&self.staging()))
+    }
+
+    /// The columns that are staged: those planned and, where rows are screened, what tells them apart.
+    fn staged_plans(&self) -> Vec<ColumnPlan> {
+        self.planned.iter().cloned().chain(self.screen.as_ref().map(|_| row_plan("bigint"))).collect()
     }
 
     /// The planned columns, quoted, in plan order.
@@ -188,7 +201,8 @@ impl PostgresSink {
 
     /// Rows that the server took: each part's own count, and only of parts that ended well.
     pub(super) fn rows_taken(&self) -> u64 {
-        self.rows_taken.lock().expect("no one panics while holding it").values().sum()
+        let taken: u64 = self.rows_taken.lock().expect("no one panics while holding it").values().sum();
+        taken.saturating_sub(self.rows_out.load(Ordering::SeqCst))
     }
 
     /// The author's script, if it says anything.
@@ -258,9 +272,33 @@ impl PostgresSink {
         }
     }
 
+    /// What staged rows can be held against, where rows that the target refuses are to be left out.
+    async fn holds_against(
+        &self,
+        client: &mut Client,
+        way: &mut Way,
+        notices: &mut Vec<String>,
+    ) -> Result<Option<Screen>> {
+        let Some(relation) = self.relation.as_ref().filter(|_| self.request.screen && self.routine.is_none()) else {
+            return Ok(None);
+        };
+        let label = self.target.label();
+        if self.script().is_some() {
+            let what = "it is not known before the commit what the script before the copy leaves there";
+            notices.push(format!("Rows that {label} refuses are not left out but stop the copy: {what}."));
+            return Ok(None);
+        }
+        let screen = screen::of(self, client, relation, way).await?;
+        if screen.as_ref().is_some_and(|screen| screen.checks) && matches!(way, Way::Replace(_)) {
+            notices.push(format!("Rows of {label} are deleted one by one: each new row is held against its checks."));
+            *way = Way::DeleteAll;
+        }
+        Ok(screen)
+    }
+
     /// Whether rows can be sent to the target itself and still be proved: by decoding again what is sent.
     fn goes_direct(&self) -> Result<bool> {
-        if self.script().is_some() || self.added().next().is_some() {
+        if self.script().is_some() || self.added().next().is_some() || self.request.screen {
             return Ok(false);
         }
         let columns = catalog::as_planned(&self.found, &self.planned)?;
@@ -317,6 +355,9 @@ impl PostgresSink {
                 format!("CREATE TABLE {staging} AS SELECT {list} FROM {} WITH NO DATA", self.target.quoted())
             }
         };
+        if self.screen.is_some() {
+            changes.extend(screen::columns());
+        }
         if !changes.is_empty() {
             sql.push_str(&format!("; ALTER TABLE {staging} {}", changes.join(", ")));
         }
@@ -354,10 +395,10 @@ impl PostgresSink {
             let staging = staging.ok_or_else(|| {
                 Fault::new("SystemErrorLeaseLost", "The staging table is gone: another attempt took over.")
             })?;
-            catalog::as_planned(&catalog::table_columns(client, &staging).await?, &self.planned)?
+            catalog::as_planned(&catalog::table_columns(client, &staging).await?, &self.staged_plans())?
         };
         dmg_ambient::failpoint!("postgres.staging.made", dmg_connector::cut());
-        let encoding = Encoding::of(&columns, &self.planned);
+        let encoding = Encoding::of(&columns, &self.staged_plans());
         *self.encoding.lock().expect("no one panics while holding it") = Some(Arc::new(encoding));
         Ok(found)
     }
@@ -430,7 +471,9 @@ impl Sink for PostgresSink {
         let way = {
             let mut control = self.control.lock().await;
             let client = control.client(&self.server).await?;
-            self.choose(client, &mut notices).await?
+            let mut way = self.choose(client, &mut notices).await?;
+            self.screen = self.holds_against(client, &mut way, &mut notices).await?;
+            way
         };
         if let Way::Upsert { keys, .. } = &way
             && let Some(key) = keys.iter().find(|key| !columns.iter().any(|plan| plan.sink == **key))
@@ -500,7 +543,12 @@ impl Sink for PostgresSink {
             }
             None => connect(&self.server).await?,
         };
-        let mut statement = format!("COPY {table} ({}) FROM STDIN{}", self.column_list(), encoding.option());
+        let staged = self.staged_plans();
+        let mut statement = format!(
+            "COPY {table} ({}) FROM STDIN{}",
+            quoted_list(staged.iter().map(|plan| plan.sink.as_str())),
+            encoding.option()
+        );
         let noting = self
             .checkpoints()
             .then(|| Noting { table: checkpoint::own(self), session: self.lost.in_hand(client.process) });
@@ -510,6 +558,28 @@ impl Sink for PostgresSink {
         }
         let (place, part) = ((place, self.rows_taken.clone()), (index, noting));
         Ok(Box::new(Writer::start(client, &statement, place, encoding, part, self.traffic.clone()).await?))
+    }
+
+    fn screens(&self) -> bool {
+        self.screen.is_some()
+    }
+
+    async fn screen(&self) -> Result<Vec<Rule>> {
+        self.idle.lock().expect("no one panics while holding it").clear();
+        let mut control = self.control.lock().await;
+        screen::screen(self, control.client(&self.server).await?).await
+    }
+
+    async fn refused(&self, after: i64, rows_max: usize) -> Result<Vec<Refused>> {
+        let mut control = self.control.lock().await;
+        screen::refused(self, control.client(&self.server).await?, after, rows_max).await
+    }
+
+    async fn take_out(&self) -> Result<u64> {
+        let mut control = self.control.lock().await;
+        let rows = screen::take_out(self, control.client(&self.server).await?).await?;
+        self.rows_out.fetch_add(rows, Ordering::SeqCst);
+        Ok(rows)
     }
 
     async fn staged(&self, lanes: usize) -> Result<Option<Box<dyn Source>>> {

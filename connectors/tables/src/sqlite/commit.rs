@@ -65,7 +65,7 @@ fn find(work: &Work, connection: &Connection) -> rusqlite::Result<Option<Committ
 }
 
 /// Runs something in one transaction that no other writer can enter.
-fn transaction<T>(
+pub(super) fn transaction<T>(
     work: &Work,
     connection: &mut Connection,
     run: impl FnOnce(&Connection) -> Result<(bool, T)>,
@@ -214,10 +214,13 @@ fn taken_over(work: &Work) -> Fault {
 /// The table must be what the plan was made for.
 fn unchanged(work: &Work, connection: &Connection) -> Result<()> {
     let now = Target::look(connection, &work.path, &work.target.table)?;
-    if now.sql == work.target.sql {
-        return Ok(());
-    }
-    let what = if work.target.exists() { "was altered" } else { "was created by somebody else" };
+    let what = match now.bound {
+        // Another table cannot take its place any more.
+        Some(_) if work.shape == CommitShape::Swap && work.target.exists() => "was altered",
+        _ if now.sql == work.target.sql => return Ok(()),
+        _ if work.target.exists() => "was altered",
+        _ => "was created by somebody else",
+    };
     let message = format!("Table {} {what} meanwhile.", work.target.table);
     Err(Fault::new("StoreErrorCommitRefused", message).into())
 }
@@ -264,23 +267,44 @@ fn publish(work: &Work, connection: &Connection) -> Result<u64> {
         }
         return Ok(rows);
     }
-    for plan in work.missing() {
-        run(&format!("ALTER TABLE {target} ADD COLUMN {} {}", quoted(&plan.sink), plan.sink_type))?;
-    }
+    make_room(work, connection)?;
     let columns = work.column_list();
     let rows = match work.request.mode {
         WriteMode::Upsert => upsert(work, connection)?,
         WriteMode::Slice => slice(work, connection)?,
-        mode => {
-            if mode == WriteMode::Overwrite {
-                run(&format!("DELETE FROM {target}"))?;
-            }
+        _ => {
             let sql = format!("INSERT OR ABORT INTO {target} ({columns}) SELECT {columns} FROM {staging}");
             connection.execute(&sql, []).map_err(failed)? as u64
         }
     };
     run(&format!("DROP TABLE {staging}"))?;
     Ok(rows)
+}
+
+/// Brings the table to where staged rows can join it, as the commit would, inside a transaction that is undone.
+pub(super) fn prepare(work: &Work, connection: &Connection) -> Result<()> {
+    unchanged(work, connection)?;
+    run_script(work, connection)?;
+    make_room(work, connection)
+}
+
+/// Adds the columns that the table lacks, and removes the rows whose place is taken.
+fn make_room(work: &Work, connection: &Connection) -> Result<()> {
+    let failed = |e| work.failed(e);
+    let target = quoted(&work.target.table);
+    for plan in work.missing() {
+        let sql = format!("ALTER TABLE {target} ADD COLUMN {} {}", quoted(&plan.sink), plan.sink_type);
+        connection.execute_batch(&sql).map_err(failed)?;
+    }
+    match work.request.mode {
+        WriteMode::Overwrite => connection.execute_batch(&format!("DELETE FROM {target}")).map_err(failed),
+        WriteMode::Slice => {
+            let (name, value) = slice_value(work)?;
+            connection.execute(&format!("DELETE FROM {target} WHERE {name} IS ?1"), [&value]).map_err(failed)?;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Statements that made the table's own indexes.
@@ -322,24 +346,27 @@ fn upsert(work: &Work, connection: &Connection) -> Result<u64> {
     Ok(added + matched.unsigned_abs())
 }
 
-/// Replaces the rows of one slice.
+/// Adds the rows of one slice.
 fn slice(work: &Work, connection: &Connection) -> Result<u64> {
-    let failed = |e| work.failed(e);
     let (target, staging) = (quoted(&work.target.table), quoted(&work.staging()));
+    let (name, value) = slice_value(work)?;
+    let columns = work.column_list();
+    let sql = format!("INSERT OR ABORT INTO {target} ({columns}, {name}) SELECT {columns}, ?1 FROM {staging}");
+    Ok(connection.execute(&sql, [&value]).map_err(|e| work.failed(e))? as u64)
+}
+
+/// The column of the slice, quoted, and its value: a text column takes the digits, any other the bytes.
+pub(super) fn slice_value(work: &Work) -> Result<(String, rusqlite::types::Value)> {
     let slice = work.request.slice.as_ref().expect("the request was checked for it");
     let column = work.target.column(&slice.column).map(|found| &found.column);
     let name = quoted(column.map_or(&slice.column, |column| &column.name));
-    // A text column takes the digits, any other the bytes.
     let textual = column.is_some_and(|column| column.kind == Kind::Text && !column.type_name.is_empty());
     let value = if textual {
         rusqlite::types::Value::Text(slice.value.clone())
     } else {
         rusqlite::types::Value::Blob(slice_bytes(&slice.value)?)
     };
-    connection.execute(&format!("DELETE FROM {target} WHERE {name} IS ?1"), [&value]).map_err(failed)?;
-    let columns = work.column_list();
-    let sql = format!("INSERT OR ABORT INTO {target} ({columns}, {name}) SELECT {columns}, ?1 FROM {staging}");
-    Ok(connection.execute(&sql, [&value]).map_err(failed)? as u64)
+    Ok((name, value))
 }
 
 /// The bytes that hex digits stand for.

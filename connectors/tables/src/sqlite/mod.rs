@@ -8,6 +8,7 @@ mod encode;
 mod errors;
 mod hold;
 mod read;
+mod screen;
 mod settings;
 mod target;
 mod types;

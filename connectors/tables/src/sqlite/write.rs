@@ -10,8 +10,8 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use dmg_ambient::Ambient;
 use dmg_connector::{
-    Column, Committed, Error, Holding, MarkContent, MarkState, PartReport, PartWriter, Result, Sink, SinkPlan,
-    SinkRequest, Source, Traffic,
+    Column, Committed, Error, Holding, MarkContent, MarkState, PartReport, PartWriter, Refused, Result, Rule, Sink,
+    SinkPlan, SinkRequest, Source, Traffic, row_plan,
 };
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, CommitShape, Fault, WriteMode};
@@ -22,6 +22,7 @@ use super::encode::{Cell, Encoded};
 use super::errors::error;
 use super::hold::hold;
 use super::read::{SqliteSource, blocking};
+use super::screen;
 use super::target::{Affinity, STAGING_PREFIX, Target, quoted, quoted_list};
 
 /// How long a write waits for another program's.
@@ -38,6 +39,8 @@ pub(super) struct Work {
     pub(super) target: Target,
     pub(super) planned: Vec<ColumnPlan>,
     pub(super) shape: CommitShape,
+    /// Whether staged rows are tried one by one before the commit.
+    pub(super) screens: bool,
 }
 
 impl Work {
@@ -53,6 +56,11 @@ impl Work {
     /// The planned columns, quoted, in plan order.
     pub(super) fn column_list(&self) -> String {
         quoted_list(self.planned.iter().map(|column| column.sink.as_str()))
+    }
+
+    /// The columns that are staged: those planned and, where rows are tried, what tells them apart.
+    fn staged_plans(&self) -> Vec<ColumnPlan> {
+        self.planned.iter().cloned().chain(self.screens.then(|| row_plan("INTEGER"))).collect()
     }
 
     /// Planned columns that the table lacks.
@@ -96,6 +104,9 @@ impl Work {
             }
         });
         let mut columns: Vec<String> = columns.collect();
+        if self.screens {
+            columns.extend(screen::columns());
+        }
         if !self.target.exists() {
             let keys = self.keys();
             if !keys.is_empty() {
@@ -198,7 +209,8 @@ impl SqliteSink {
             let message = format!("There is no table \"{}\" in SQLite {}.", target.table, path.display());
             return Err(Fault::new("UserErrorTableMissing", message).into());
         }
-        let work = Work { path, ambient, request, target, planned: Vec::new(), shape: CommitShape::Staged };
+        let work =
+            Work { path, ambient, request, target, planned: Vec::new(), shape: CommitShape::Staged, screens: false };
         check_request(&work)?;
         Ok(SqliteSink { work: Arc::new(work), writing, traffic: Arc::default() })
     }
@@ -301,12 +313,21 @@ impl Sink for SqliteSink {
         }
         let mut work = Work { planned: columns.to_vec(), ..self.work.as_ref().clone() };
         check_plan(&work)?;
+        if work.request.screen && work.target.exists() {
+            work.screens = self.with(|work, connection| screen::any(work, connection, &work.target)).await?;
+        }
         let overwrite = work.request.mode == WriteMode::Overwrite;
         let mut notices = Vec::new();
         work.shape = match work.target.bound {
             _ if !work.target.exists() => {
                 notices.push(format!("Table {} does not exist and is created by the commit.", work.target.table));
                 CommitShape::Swap
+            }
+            None if overwrite && work.screens => {
+                notices.push(
+                    "Rows are deleted and inserted, because those that the table refuses are left out.".to_owned(),
+                );
+                CommitShape::Staged
             }
             None if overwrite => CommitShape::Swap,
             Some(why) if overwrite => {
@@ -337,19 +358,42 @@ impl Sink for SqliteSink {
 
     async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>> {
         let work = &self.work;
-        let marks = vec!["?"; work.planned.len()].join(", ");
+        let staged = work.staged_plans();
+        let names = quoted_list(staged.iter().map(|plan| plan.sink.as_str()));
+        let marks = vec!["?"; staged.len()].join(", ");
         self.traffic.opened();
         Ok(Box::new(Writer {
             // Constraints of the table may say IGNORE or REPLACE; rows must not vanish without a word.
-            sql: format!("INSERT OR ABORT INTO {} ({}) VALUES ({marks})", quoted(&work.staging()), work.column_list())
-                .into(),
-            affinities: work.planned.iter().map(|plan| Affinity::of(&work.declared(plan))).collect(),
+            sql: format!("INSERT OR ABORT INTO {} ({}) VALUES ({marks})", quoted(&work.staging()), names).into(),
+            affinities: staged.iter().map(|plan| Affinity::of(&work.declared(plan))).collect(),
             work: work.clone(),
             writing: self.writing.clone(),
             report: PartReport::default(),
             index,
             traffic: self.traffic.clone(),
         }))
+    }
+
+    fn screens(&self) -> bool {
+        self.work.screens
+    }
+
+    async fn screen(&self) -> Result<Vec<Rule>> {
+        let (work, shared) = (self.work.clone(), self.writing.clone());
+        blocking(move || {
+            let mut writing = lock(&shared);
+            end_transaction(&work, &mut writing)?;
+            screen::screen(&work, writing.connection(&work)?)
+        })
+        .await
+    }
+
+    async fn refused(&self, after: i64, rows_max: usize) -> Result<Vec<Refused>> {
+        self.with(move |work, connection| screen::refused(work, connection, after, rows_max)).await
+    }
+
+    async fn take_out(&self) -> Result<u64> {
+        self.with(|work, connection| screen::take_out(work, connection)).await
     }
 
     async fn staged(&self, _lanes: usize) -> Result<Option<Box<dyn Source>>> {
@@ -460,7 +504,7 @@ impl Inserting<'_> {
     fn rows(&self, writing: &mut Writing, sql: &str, batch: &RecordBatch) -> Result<usize> {
         let work = self.work;
         let columns: Vec<Encoded> = work
-            .planned
+            .staged_plans()
             .iter()
             .zip(batch.columns())
             .zip(self.affinities)

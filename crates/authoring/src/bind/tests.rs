@@ -373,6 +373,29 @@ fn added_columns_and_tolerance() {
 }
 
 #[test]
+fn what_a_log_cannot_do_is_said() {
+    let bound_with = |log: Value, more: Value| {
+        let mut settings = json!({"enableCopyActivityLog": true, "copyActivityLogSettings": log, "logLocationSettings": {
+            "linkedServiceName": {"referenceName": "Disk", "type": "LinkedServiceReference"}, "path": "log"}});
+        settings.as_object_mut().expect("members").extend(more.as_object().cloned().unwrap_or_default());
+        let members = json!({"source": {"type": "PostgreSqlSource"}, "sink": {"type": "ParquetSink"},
+            "enableSkipIncompatibleRow": true, "logSettings": settings});
+        v2_copy("Orders", "Pq", members)
+    };
+    for log in
+        [json!({"logLevel": "Warning", "enableReliableLogging": true}), json!({"logLevel": "warning"}), json!({})]
+    {
+        assert_eq!(copy_job(bound_with(log, json!({}))).options.tolerance.map(|it| it.redirect.is_some()), Some(true));
+    }
+    let code = |log, more| bound_with(log, more).work.err().map_or_else(String::new, |fault| fault.code);
+    assert_eq!(code(json!({"logLevel": "Info"}), json!({})), "UserErrorNotSupported");
+    assert_eq!(code(json!({"logLevel": "Loud"}), json!({})), "UserErrorDocument");
+    assert_eq!(code(json!({"enableReliableLogging": "perhaps"}), json!({})), "UserErrorDocument");
+    assert_eq!(code(json!({"color": 1}), json!({})), "UserErrorNotSupported");
+    assert_eq!(code(json!({}), json!({"rotate": true})), "UserErrorNotSupported");
+}
+
+#[test]
 fn types_cultures_and_formats_of_a_mapping() {
     use dmg_protocol::Kind;
     let line = |source: Value, sink: Value, input: &str| {

@@ -48,6 +48,9 @@ fn places(members: &Value) -> Result<Vec<(&'static str, &Value)>, Fault> {
     let mut places = Vec::new();
     for member in ["redirectIncompatibleRowSettings", "logStorageSettings"] {
         if let Some(settings) = present(members, member) {
+            if member == "logStorageSettings" {
+                check_level(settings, member)?;
+            }
             places.push((member, settings));
         }
     }
@@ -58,9 +61,45 @@ fn places(members: &Value) -> Result<Vec<(&'static str, &Value)>, Fault> {
             let message = "The member \"logSettings\" has no \"logLocationSettings\".";
             Fault::new("UserErrorDocument", message).remedy("Name a linked service and a path in it.")
         })?;
+        check_log(settings)?;
         places.push(("logSettings", location));
     }
     Ok(places)
+}
+
+/// What the log of the original can be told, and ours not: it has the rows left out, and always all of them.
+fn check_log(settings: &Value) -> Result<(), Fault> {
+    let known = ["enableCopyActivityLog", "copyActivityLogSettings", "logLocationSettings"];
+    refuse_unknown(settings, "logSettings", &known)?;
+    let Some(log) = present(settings, "copyActivityLogSettings") else { return Ok(()) };
+    refuse_unknown(log, "logSettings.copyActivityLogSettings", &["logLevel", "enableReliableLogging"])?;
+    check_level(log, "logSettings.copyActivityLogSettings")
+}
+
+fn refuse_unknown(settings: &Value, place: &str, known: &[&str]) -> Result<(), Fault> {
+    let members = settings.as_object().into_iter().flatten();
+    let unknown =
+        members.map(|(name, _)| name).find(|name| !known.iter().any(|known| known.eq_ignore_ascii_case(name)));
+    unknown.map_or(Ok(()), |name| Err(refuse_member("copy", &format!("{place}.{name}"))))
+}
+
+fn check_level(log: &Value, place: &str) -> Result<(), Fault> {
+    let reliable = present(log, "enableReliableLogging").is_none_or(|value| truth(value).is_some());
+    match present(log, "logLevel").map(|level| level.as_str().unwrap_or_default()) {
+        _ if !reliable => {
+            let message = format!("\"{place}.enableReliableLogging\" is true or false.");
+            Err(Fault::new("UserErrorDocument", message))
+        }
+        Some(level) if level.eq_ignore_ascii_case("Info") => {
+            // Files that were copied are in the receipt.
+            Err(refuse_member("copy", &format!("the value Info of {place}.logLevel")))
+        }
+        Some(level) if !level.eq_ignore_ascii_case("Warning") => {
+            let message = format!("\"{place}.logLevel\" is Info or Warning, not \"{level}\".");
+            Err(Fault::new("UserErrorDocument", message))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn truth(value: &Value) -> Option<bool> {
