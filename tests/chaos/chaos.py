@@ -27,6 +27,13 @@ from world import World
 KINDS = {**crashes.KINDS, **races.KINDS, **points.KINDS, **network.KINDS, **moving.KINDS}
 # Sinks that an attempt may go on in where an earlier one ended.
 CHECKPOINTS = ("postgres", "mariadb")
+
+
+def goes_on(target):
+    """Not where rows are left out; and into a procedure of PostgreSQL each attempt begins anew."""
+    return target.family in CHECKPOINTS and target.name not in ("postgres-tolerant", "postgres-procedure")
+
+
 # Options that are numbers of trials, their kind, and which targets it is for.
 SIZES = {
     "kills": ("kill", lambda target: True),
@@ -34,8 +41,8 @@ SIZES = {
     "late": ("late", lambda target: True),
     "early": ("early", lambda target: True),
     "overtaken": ("overtaken", lambda target: True),
-    "resumes": ("resume", lambda target: target.family in CHECKPOINTS and target.name != "postgres-tolerant"),
-    "adopted": ("adopted", lambda target: target.family in CHECKPOINTS and target.name != "postgres-tolerant"),
+    "resumes": ("resume", goes_on),
+    "adopted": ("adopted", goes_on),
     "cancels": ("cancel", lambda target: True),
     "replaces": ("replace", lambda target: target.polls),
     "foreign": ("foreign", lambda target: target.mode != "procedure"),

@@ -50,11 +50,11 @@ def resume(trial):
         fired = trial.world.arm("lane.part.done", "kill", nth)
         worker = trial.worker(points=trial.world.points, plan=plan)
         last = trial.last_word(worker)
+        done += nth if os.path.exists(fired) else 0
         trial.world.disarm()
         if last["say"] == "finished":
             return trial.is_new()
         plan = worker.plan or plan
-        done += nth if os.path.exists(fired) else 0
         trial.old_or_new()
     receipt = trial.converges(plan=plan)
     trial.receipt_tells(receipt, "old", plan)

@@ -26,12 +26,12 @@ fn campaign(sizes: &[&str]) {
 
 #[test]
 fn killed_workers_leave_old_or_new() {
-    campaign(&["--kills", "40", "--cancels", "16", "--replaces", "6"]);
+    campaign(&["--kills", "40", "--cancels", "16", "--replaces", "6", "--resumes", "10"]);
 }
 
 #[test]
 fn frozen_attempts_and_strangers_do_no_harm() {
-    campaign(&["--zombies", "24", "--overtaken", "20", "--late", "10", "--foreign", "10"]);
+    campaign(&["--zombies", "24", "--overtaken", "20", "--late", "10", "--foreign", "10", "--adopted", "8"]);
 }
 
 #[test]
