@@ -23,7 +23,6 @@ BUGS = (
     ("swap-two-columns", "plain", ("postgres-append", "file-new"), 2),
     ("retry-a-failed-fsync", "sync", ("file-replace", "file-new"), 4),
     ("trust-the-wall-clock", "clock", ("postgres-append", "file-new"), 8),
-    ("count-what-broke", "repeat", ("postgres-append", "mariadb-append"), 12),
     ("acknowledge-before-durable", "durable", ("file-replace", "file-new"), 3),
 )
 
