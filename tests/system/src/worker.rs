@@ -189,6 +189,8 @@ impl Worker {
                 _ => assert!(now() - started < DEADLINE, "waited for {what}"),
             }
         }
+        // What it said before, such as its plan, is heard too.
+        while !matches!(self.next(Duration::ZERO), Heard::Silence) {}
     }
 
     /// Its host is gone; gives its last word.

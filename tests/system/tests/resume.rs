@@ -315,24 +315,27 @@ fn without_the_snapshots_holder_a_part_is_not_read_again() {
     let database = need!(Database::create());
     let between = Between::new(&database);
     database.sql(
-        "CREATE TABLE source AS SELECT i AS id, repeat(md5(i::text), 8) AS name FROM generate_series(1, 60000) i; \
+        "CREATE TABLE source AS SELECT i AS id, repeat(md5(i::text), 8) AS name FROM generate_series(1, 200000) i; \
          ANALYZE source; CREATE TABLE target (id int, name text); INSERT INTO target VALUES (1, 'old')",
     );
-    // Everything that goes through the proxy is cut once: the session that holds the snapshot too.
-    between.proxy.set("reset after=2000000 way=down times=1".parse().expect("a fault"));
     let file = &database.password_file;
     let (from, to) = (between.url(&database), database.url());
     let mut command = dmg(["copy", "--from", &from, "--table", "source", "--secret-file", file, "--to", &to]);
-    command.args(["--table", "target", "--secret-file", file, "--mode", "overwrite", "--rate-bytes", "4M"]);
+    command.args(["--table", "target", "--secret-file", file, "--mode", "overwrite", "--rate-bytes", "8M"]);
     let copy = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn();
     let copy = copy.expect("the copy starts");
-    let holder = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
-                  AND state = 'idle in transaction' AND application_name LIKE 'dmg/%' \
-                  AND EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY (SELECT%')";
+    // The first session of the source; those of its parts came later, and those of the sink are in no transaction.
+    let ours = "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'dmg/%'";
+    let holder = format!(
+        "SELECT pid {ours} AND state = 'idle in transaction' \
+         AND EXISTS (SELECT {ours} AND state = 'active' AND query LIKE 'COPY (SELECT%') ORDER BY backend_start LIMIT 1"
+    );
     until("the holder is there", Duration::from_secs(20), || {
         let found = database.sql(&format!("SELECT count(pg_terminate_backend(pid)) FROM ({holder}) h"));
         (found.trim() != "0").then_some(())
     });
+    // Larger than what fits between the two, so that there are rows to come that can be cut off.
+    between.proxy.set("reset after=1 way=down times=1".parse().expect("a fault"));
     let answer = copy.wait_with_output().expect("the copy ends");
     let said = String::from_utf8_lossy(&answer.stderr);
     assert!(!answer.status.success(), "{said}");
