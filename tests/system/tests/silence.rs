@@ -86,7 +86,11 @@ async fn a_sink_that_takes_no_more_rows() {
         let limits = ["--stall-timeout", "400ms", "--commit-timeout", "2s", "--parallel", parallel];
         let answer = world.copy(&[&["--from", &file, "--to", &to, "--table", "target"], &limits[..]].concat()).await;
         let answer = answer.fault("StoreErrorTimeout");
-        says(&answer, &["The sink said nothing for", "while it was to take rows", "--stall-timeout"]);
+        // The system's own buffers may take what is left; then it is the end of the part that is waited for.
+        let full = answer.errors.contains("while it was to take rows") && answer.errors.contains("--stall-timeout");
+        let sent = answer.errors.contains("while its answer was awaited") && answer.errors.contains("--commit-timeout");
+        assert!(full || sent, "{}", answer.errors);
+        says(&answer, &["The sink said nothing for"]);
     }
     assert_eq!(world.database.number("SELECT count(*) FROM target"), 0);
     // The next copy is none the worse.
