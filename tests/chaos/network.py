@@ -31,7 +31,7 @@ HTTP = {
     "always-503": "http status=503 retry=1 times=0",
 }
 # A store that is there and never says a word again: the copy gives up when the author's limits are over.
-LIMITS = {"queryTimeoutMillis": 4000, "stallTimeoutMillis": 2000}
+LIMITS = {"queryTimeoutMillis": 4000, "commitTimeoutMillis": 4000, "stallTimeoutMillis": 2000}
 HARMLESS = ("delay", "throttle")
 # Stores that rows reach without TLS in these trials.
 PLAIN = ("postgres", "mariadb", "sqlserver", "blob")

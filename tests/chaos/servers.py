@@ -121,6 +121,8 @@ class Postgres(Server):
             autocommit=True,
             connect_timeout=10,
             application_name="judge",
+            # A table is made anew for each trial; a statement prepared for the one before would be refused.
+            prepare_threshold=None,
         )
 
     def is_gone(self, error):
