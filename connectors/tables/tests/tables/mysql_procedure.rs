@@ -11,12 +11,12 @@ use crate::support::{code, content, request, stage, table};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_procedure_that_commits_leaves_no_mark() {
     let Some(world) = MariaDb::new("commits") else { return };
-    world.run("CREATE TABLE src AS SELECT seq AS id FROM seq_1_to_10; CREATE TABLE sink (id bigint)");
+    world.run("CREATE TABLE src AS SELECT CAST(seq AS signed) AS id FROM seq_1_to_10; CREATE TABLE sink (id bigint)");
     for (number, ends) in
         ["COMMIT", "COMMIT; START TRANSACTION", "CREATE OR REPLACE TABLE ddl (a int)"].into_iter().enumerate()
     {
         world.run(&format!(
-            "DELETE FROM sink; DELIMITER //\nCREATE OR REPLACE PROCEDURE sneaky(IN id bigint) BEGIN INSERT INTO sink VALUES (id); \
+            "DELETE FROM sink;\nDELIMITER //\nCREATE OR REPLACE PROCEDURE sneaky(IN id bigint) BEGIN INSERT INTO sink VALUES (id); \
              IF id = 7 THEN {ends}; END IF; END //\nDELIMITER ;\n"
         ));
         let run = world.run_id(number as u8);

@@ -34,7 +34,7 @@ async fn of_postgres() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_mariadb() {
     let Some(world) = MariaDb::new("waits") else { return };
-    world.run("CREATE TABLE src AS SELECT seq AS id FROM seq_1_to_1000; CREATE TABLE sink (id bigint)");
+    world.run("CREATE TABLE src AS SELECT CAST(seq AS signed) AS id FROM seq_1_to_1000; CREATE TABLE sink (id bigint)");
     let slow = world.source(query("SELECT 1 AS one FROM (SELECT SLEEP(0.3)) s"), 1, 1000).await.expect("opens");
     let all = world.source(table("src"), 1, 1000).await.expect("opens");
     let run = world.run_id(1);
