@@ -83,7 +83,8 @@ async fn pass(
     let mut slow: Option<Action> = None;
     let mut order = shared.fault();
     loop {
-        let Ok(read) = from.read(&mut piece).await else { return End::Closed };
+        // A reset is an end as well: who is not told of it keeps its transaction open.
+        let read = from.read(&mut piece).await.unwrap_or(0);
         if read == 0 {
             let _ = to.shutdown().await;
             return End::Closed;

@@ -31,7 +31,7 @@ fn killed_workers_leave_old_or_new() {
 
 #[test]
 fn frozen_attempts_and_strangers_do_no_harm() {
-    campaign(&["--zombies", "24", "--overtaken", "20", "--late", "10", "--foreign", "10", "--adopted", "8"]);
+    campaign(&["--zombies", "20", "--overtaken", "20", "--late", "10", "--foreign", "10", "--adopted", "8"]);
 }
 
 #[test]
