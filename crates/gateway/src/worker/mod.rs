@@ -185,10 +185,12 @@ impl Observer for Host {
 
     async fn may_commit(&self) -> Result<bool, Fault> {
         let mut answers = self.answers.clone();
+        // A copy that is done again asks again: what is there already answers its earlier question.
+        answers.mark_unchanged();
         self.outbox.send(FromWorker::MayCommit).await.map_err(|_| host_gone())?;
         tokio::select! {
-            answer = answers.wait_for(Option::is_some) => {
-                answer.map(|answer| *answer == Some(true)).map_err(|_| host_gone())
+            answer = answers.changed() => {
+                answer.map(|()| *answers.borrow() == Some(true)).map_err(|_| host_gone())
             }
             () = self.cancel.cancelled() => {
                 Err(Fault::new("UserErrorCancelled", "The run was cancelled before its commit; the target is as it was."))
@@ -200,4 +202,26 @@ impl Observer for Host {
 /// The engine with nobody watching from another process: for `dmg copy`.
 pub fn stores() -> Arc<dyn dmg_engine::Stores> {
     Arc::new(Registry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_commit_has_its_own_answer() {
+        let (outbox, mut messages) = mpsc::channel(OUTBOX);
+        let (answer, answers) = watch::channel(None);
+        let host = Host { outbox, answers, cancel: CancellationToken::new(), gone: Arc::default() };
+        for granted in [true, false, true, true] {
+            let host_answers = async {
+                let question = messages.recv().await;
+                answer.send_replace(Some(granted));
+                question
+            };
+            let (answered, question) = tokio::join!(host.may_commit(), host_answers);
+            assert!(matches!(question, Some(FromWorker::MayCommit)));
+            assert_eq!(answered.expect("the host answers"), granted);
+        }
+    }
 }
