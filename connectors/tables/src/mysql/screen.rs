@@ -162,7 +162,7 @@ impl<'a> Image<'a> {
             let query = format!("SELECT {ROW_COLUMN} FROM {} s WHERE ({expression}) IS FALSE", self.staged);
             let reason = format!("The row breaks the check \"{name}\" of the target.");
             let known = columns.iter().all(|column| self.knows(column));
-            known.then(|| Held { rule: Rule { columns, code: "UserErrorValue", reason }, query, again: false })
+            known.then_some(Held { rule: Rule { columns, code: "UserErrorValue", reason }, query, again: false })
         });
         Ok(held.collect())
     }
@@ -208,7 +208,7 @@ impl<'a> Image<'a> {
         let known = columns.iter().all(|column| self.knows(column))
             && (!itself || key.iter().all(|column| self.knows(&column[4])));
         let reason = format!("The foreign key \"{name}\" of the target points to no row.");
-        known.then(|| Held { rule: Rule { columns, code: "UserErrorValue", reason }, query, again: itself })
+        known.then_some(Held { rule: Rule { columns, code: "UserErrorValue", reason }, query, again: itself })
     }
 
     /// Against the rows that stay, then against each other.

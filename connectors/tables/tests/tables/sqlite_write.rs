@@ -266,6 +266,13 @@ async fn others_come_between() {
     file.run("ALTER TABLE t ADD COLUMN more TEXT");
     assert!(fault(sink.commit(&content).await.expect_err("altered")).contains("StoreErrorCommitRefused"));
     sink.abort().await.expect("aborts");
+    // A trigger that came meanwhile would go with a table that is replaced.
+    let mut sink = file.sink(request(OTHER, 1, "t", WriteMode::Overwrite)).await.expect("opens");
+    let content = stage(sink.as_mut(), &id_and_name(), rows()).await.expect("stages");
+    file.run("CREATE TRIGGER added AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.id); END");
+    assert!(fault(sink.commit(&content).await.expect_err("altered")).contains("StoreErrorCommitRefused"));
+    sink.abort().await.expect("aborts");
+    file.run("DROP TRIGGER added");
     // A script that ends the transaction is refused, and nothing of it stays.
     let script = Some("INSERT INTO log VALUES (1); COMMIT; BEGIN".to_owned());
     let mut sink = file
