@@ -71,7 +71,11 @@ pub(crate) fn convert(array: &ArrayRef, from: Kind, to: Kind, exact: bool) -> Re
         NANOS_INFINITY => Ok(i64::MAX),
         _ if moment == -NANOS_INFINITY => Ok(i64::MIN),
         _ if fine(moment, NANOS_PER_MICRO) => Err(TOO_FINE),
-        _ => i64::try_from(moment.div_euclid(NANOS_PER_MICRO)).map_err(|_| OUT_OF_RANGE),
+        // The outermost two stand for the infinities.
+        _ => match i64::try_from(moment.div_euclid(NANOS_PER_MICRO)) {
+            Ok(micros) if micros != i64::MAX && micros != i64::MIN => Ok(micros),
+            _ => Err(OUT_OF_RANGE),
+        },
     };
     match to {
         Kind::Timestamp | Kind::Instant => each::<TimestampMicrosecondType>(&moments, nulls, to, micros),
@@ -83,7 +87,10 @@ pub(crate) fn convert(array: &ArrayRef, from: Kind, to: Kind, exact: bool) -> Re
             NANOS_INFINITY => Ok(i32::MAX),
             _ if moment == -NANOS_INFINITY => Ok(i32::MIN),
             _ if fine(moment, NANOS_PER_DAY) => Err(TIME_OF_DAY),
-            _ => i32::try_from(moment.div_euclid(NANOS_PER_DAY)).map_err(|_| OUT_OF_DATES),
+            _ => match i32::try_from(moment.div_euclid(NANOS_PER_DAY)) {
+                Ok(days) if days != i32::MAX && days != i32::MIN => Ok(days),
+                _ => Err(OUT_OF_DATES),
+            },
         }),
         Kind::InstantWithOffset => {
             let offsets = vec![0; moments.len()];
@@ -213,6 +220,7 @@ mod tests {
         for (from, to, given, class) in [
             ("timestamp-nanos", "timestamp", "2024-01-01 00:00:00.1234567", TOO_FINE),
             ("timestamp-nanos", "timestamp", "999999-01-01 00:00:00", OUT_OF_RANGE),
+            ("timestamp-nanos", "timestamp", "294247-01-10 04:00:54.775807", OUT_OF_RANGE),
             ("timestamp-nanos", "date", "2024-01-01 00:00:00.000000001", TIME_OF_DAY),
             ("instant-nanos", "instant", "1960-01-01 00:00:00.000000001+00", TOO_FINE),
             ("time-nanos", "time", "00:00:00.000000001", TOO_FINE),
