@@ -275,7 +275,7 @@ mod tests {
             let back = convert(&cut, Kind::Timestamp, Kind::TimestampNanos, true).expect("wider");
             let exact = convert(&fine, Kind::TimestampNanos, Kind::Timestamp, true).is_ok();
             prop_assert_eq!(exact, nanos % 1000 == 0);
-            prop_assert_eq!(exact, &back == &fine);
+            prop_assert_eq!(exact, back == fine);
         }
 
         /// An offset changes what the clock shows, and never the moment.
