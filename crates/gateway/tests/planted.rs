@@ -13,8 +13,8 @@ use bytes::Bytes;
 use dmg_ambient::Ambient;
 use dmg_connector::{
     BatchLimits, BatchStream, ByteStore, ByteStoreConnector, Column, Committed, Condition, FileEncoder, FileEntry,
-    FileMark, FileShape, Format, Fragment, FragmentEncoder, Holding, MarkContent, RangeReader, Result, Session,
-    StagedFile, TableConnector, Traffic,
+    FileMark, FileShape, Format, Fragment, FragmentEncoder, Holding, MarkContent, RangeReader, Rejects, Result,
+    Session, StagedFile, TableConnector, Traffic,
 };
 use dmg_engine::{CopyRequest, Observer, Stores};
 use dmg_gateway::worker::Registry;
@@ -277,6 +277,9 @@ impl Format for PlantedFormat {
     fn hold(&self, column: &Column) -> Holding {
         self.inner.hold(column)
     }
+    fn span(&self, holding: &Holding) -> Option<(i128, i128)> {
+        self.inner.span(holding)
+    }
     fn fragment_limits(&self) -> (u64, usize) {
         (1_000, 1024 * 1024)
     }
@@ -294,6 +297,16 @@ impl Format for PlantedFormat {
         limits: BatchLimits,
     ) -> Result<BatchStream> {
         self.inner.read(file, shape, part, limits).await
+    }
+    async fn read_tolerant(
+        &self,
+        file: Arc<dyn RangeReader>,
+        shape: &FileShape,
+        part: &PartPlan,
+        limits: BatchLimits,
+        rejects: Arc<Rejects>,
+    ) -> Result<BatchStream> {
+        self.inner.read_tolerant(file, shape, part, limits, rejects).await
     }
     fn decode(&self, columns: &[Column], fragment: &Fragment) -> Result<Vec<RecordBatch>> {
         self.inner.decode(columns, fragment)
