@@ -224,13 +224,22 @@ impl Redirect {
         file.finish().await?;
         file.reader().await?;
         let content = MarkContent { rows: state.rows, digest: digester.sums().row_hex() };
-        if let Err(error) = file.commit(&self.attempt, &content).await {
-            // A lost answer is no failure if the file says that it is ours.
-            let done = |mark: FileMark| mark.epoch == self.attempt.epoch && mark.digest == content.digest;
-            let found = retrying(&self.meter.ambient, "mark of the redirect file", || self.mark()).await;
-            if !found.is_ok_and(|mark| mark.is_some_and(done)) {
-                // The doubt is about this file only: the target's commit was not begun.
-                return Err(Error { outcome_unknown: false, ..error });
+        let ours = |epoch, digest: &str| epoch == self.attempt.epoch && digest == content.digest;
+        match file.commit(&self.attempt, &content).await {
+            Ok(committed) if ours(committed.epoch, &committed.digest) => {}
+            // What stands there tells of the rows of another try, which may be others.
+            Ok(_) => {
+                let message = format!("What was written for {} was removed before its commit.", self.label());
+                return Err(Fault::new("StoreErrorCommitRefused", message).into());
+            }
+            Err(error) => {
+                // A lost answer is no failure if the file says that it is ours.
+                let done = |mark: FileMark| ours(mark.epoch, &mark.digest);
+                let found = retrying(&self.meter.ambient, "mark of the redirect file", || self.mark()).await;
+                if !found.is_ok_and(|mark| mark.is_some_and(done)) {
+                    // The doubt is about this file only: the target's commit was not begun.
+                    return Err(Error { outcome_unknown: false, ..error });
+                }
             }
         }
         Ok(Some((content.rows, content.digest)))
