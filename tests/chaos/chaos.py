@@ -9,6 +9,7 @@ chaos.py --program FILE --servers FOLDER [--proxy FILE] [--tds FILE] [--seed N] 
 
 import argparse
 import json
+import signal
 import sys
 import time
 
@@ -167,6 +168,8 @@ def campaign(world, arguments):
 
 
 def main():
+    # Whoever ends it must not leave its servers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = parsed()
     with open(arguments.program, "rb") as file:
         if b"DMG_FAILPOINTS_SEEN" not in file.read():

@@ -6,8 +6,8 @@ use dmg_protocol::{Attempt, Epoch, Fault};
 
 use super::client::{Client, literal};
 
-/// Sessions of one attempt that can be told apart; more than lanes are ever used.
-pub(super) const SLOTS: u32 = 32;
+/// Sessions of one attempt that can be told apart: 32 lanes at most, the control session, and one that was lost.
+pub(super) const SLOTS: u32 = 34;
 /// Epochs before this one whose sessions are looked for; those before them were ended by their successors.
 const EPOCHS: u64 = 16;
 /// How long a successor waits for the end of a session.

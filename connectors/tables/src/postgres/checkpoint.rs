@@ -53,7 +53,8 @@ pub(super) fn explained(part: u32, error: Error) -> Error {
 
 /// What makes staged rows of use to a later attempt: the copy's own fingerprint, and what the target was like.
 fn key(sink: &PostgresSink, fingerprint: &str) -> String {
-    let target = format!("{:?} {:?}", sink.way, sink.found);
+    // The statement of a procedure names the staging table, and that has another name in each epoch.
+    let target = format!("{:?} {:?}", sink.way, sink.found).replace(&sink.staging(), "");
     format!("{fingerprint} {}", dmg_connector::fingerprint(&target))
 }
 

@@ -17,11 +17,13 @@ use super::settings::{Server, SslMode};
 use super::tls;
 use super::wire::{Stream, Wire};
 
-/// What a session of ours is set to. Texts of values follow from these.
+/// What a session of ours is set to. Texts of values follow from these; the last makes a commit that was answered one that
+/// lasts, where the server's owner lets go of that for others.
 const SESSION: &str = "SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
      SET TimeZone = 'UTC'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
      SET xmloption = 'content'; SET standard_conforming_strings = on; SET statement_timeout = 0; \
-     SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET client_min_messages = 'warning'";
+     SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET client_min_messages = 'warning'; \
+     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
 /// No answer before the log-in is longer.
 const GREETING_BYTES_MAX: usize = 64 * 1024;

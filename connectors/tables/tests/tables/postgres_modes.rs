@@ -1,10 +1,10 @@
 //! Upsert, slices, procedures that take rows, and columns that are added. Needs a server (DMG_TEST_POSTGRES).
 
-use crate::support::{World, code, content, copy, request, stage, table, text};
+use crate::support::{World, code, content, copy, plan, request, stage, table, text};
 use dmg_ambient::Ambient;
 use dmg_connector::{Result, Sink, SinkRequest, Source};
 use dmg_protocol::job::{ProcedureParameter, Slice, WriteProcedure};
-use dmg_protocol::{ColumnPlan, CommitShape, WriteMode};
+use dmg_protocol::{ColumnPlan, CommitShape, Epoch, WriteMode};
 
 fn fresh(table: &str, mode: WriteMode) -> SinkRequest {
     request(&Ambient::real().uuid(), 1, table, mode)
@@ -246,4 +246,42 @@ async fn columns_are_added_with_the_rows() {
     world.run("ALTER TABLE dst DROP COLUMN price").await;
     let mut sink = world.sink(fresh("dst", WriteMode::Append)).await.expect("opens");
     assert_eq!(code(with_new_columns(source.as_ref(), sink.as_mut()).await), "UserErrorColumnMissing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_staged_for_a_routine_are_taken_over() {
+    let Some(world) = World::new("takes_over").await else { return };
+    let function = "CREATE FUNCTION put(id bigint) RETURNS void LANGUAGE sql AS 'SELECT'";
+    world.run(&format!("CREATE TABLE src AS SELECT 1::bigint AS id; {function}")).await;
+    let source = world.source(table("src"), 1, 1000).await.expect("opens");
+    let run = Ambient::real().uuid();
+    for (epoch, from) in [(1, None), (2, Some(Epoch(1)))] {
+        let procedure =
+            WriteProcedure { name: "put".into(), table_type: None, table_parameter: None, parameters: Vec::new() };
+        let wanted = request(&run, epoch, "sink", WriteMode::Procedure);
+        let mut sink = world.sink(SinkRequest { procedure: Some(procedure), ..wanted }).await.expect("opens");
+        plan(source.as_ref(), sink.as_mut()).await.expect("plans");
+        assert_eq!(sink.resume("read made").await.expect("begins").from, from);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_lasts_also_where_others_need_not() {
+    let Some(world) = World::new("lasting").await else { return };
+    world
+        .run(
+            "CREATE TABLE src AS SELECT 1::bigint AS id; CREATE TABLE dst (id bigint); CREATE TABLE seen (how text); \
+             CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS \
+              'BEGIN INSERT INTO seen VALUES (current_setting(''synchronous_commit'')); RETURN NEW; END'; \
+             CREATE TRIGGER looks BEFORE INSERT ON dst FOR EACH ROW EXECUTE FUNCTION look()",
+        )
+        .await;
+    for (of_the_database, expected) in [("off", "on"), ("local", "local")] {
+        let alter = format!("ALTER DATABASE %I SET synchronous_commit = {of_the_database}");
+        world
+            .run(&format!("DO $$ BEGIN EXECUTE format('{alter}', current_database()); END $$; DELETE FROM seen"))
+            .await;
+        run(&world, "src", fresh("dst", WriteMode::Append)).await.expect("copies");
+        assert_eq!(world.value("SELECT how FROM seen").await, expected);
+    }
 }
