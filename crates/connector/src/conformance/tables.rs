@@ -235,6 +235,7 @@ impl Suite<'_> {
         same(&self.seen(&to).await?.rows, &after, "rows after the second commit")?;
         self.fence(mode, base + 1, after).await?;
         self.abort(mode, base + 2).await?;
+        self.resume(mode, base + 4).await?;
         let missing = self.sink(request(attempt(base + 3, 1), named("no_such_table"), mode)).await;
         refusal(missing, &["UserErrorTableMissing"], "a missing target")?;
         Ok(Outcome::Tested(
@@ -260,6 +261,38 @@ impl Suite<'_> {
         sink.abort().await?;
         same(&self.world.names().await, &before, "what is in the store after an abort")?;
         same(&self.seen(&to).await?.rows, &OLD_ROWS, "rows after an abort")
+    }
+
+    /// A sink that keeps checkpoints hands what one epoch staged to a later one, once and out of the first one's reach;
+    /// any other begins anew.
+    async fn resume(&self, mode: WriteMode, run: u32) -> Checked<()> {
+        let (from, to) = (format!("from_{run:x}"), format!("to_{run:x}"));
+        self.world.make(&from, SOME_ROWS).await;
+        self.world.make(&to, OLD_ROWS).await;
+        let source = self.source(named(&from)).await?;
+        want(source.parts().len() == 1, "a small table is one part")?;
+        let mut first = self.sink(request(attempt(run, 1), named(&to), mode)).await?;
+        plan(source.as_ref(), first.as_mut()).await?;
+        same(&first.resume("a b").await?.from, &None, "what the first attempt goes on with")?;
+        let read = parts(source.as_ref(), first.as_ref()).await?;
+        let mut next = self.sink(request(attempt(run, 2), named(&to), mode)).await?;
+        plan(source.as_ref(), next.as_mut()).await?;
+        let found = next.resume("a b").await?;
+        if next.checkpoints() {
+            same(&found.from.map(|epoch| epoch.0), &Some(1), "whose staging was kept")?;
+            same(&found.kept.iter().map(|kept| (kept.part, &kept.read)).collect(), &vec![(0, &read)], "checkpoints")?;
+            same(&next.settle(0).await?.map(|kept| kept.read), &Some(read.clone()), "a part that is staged")?;
+            refusal(parts(source.as_ref(), next.as_ref()).await, &["StoreErrorConflict"], "a part staged twice")?;
+            want(parts(source.as_ref(), first.as_ref()).await.is_err(), "a part of a lower epoch is refused")?;
+            refusal(first.commit(&content(&read)).await, FENCED, "the commit of a lower epoch")?;
+        } else {
+            same(&found, &crate::Resumption::default(), "what a sink without checkpoints goes on with")?;
+            parts(source.as_ref(), next.as_ref()).await?;
+        }
+        source.finish().await?;
+        next.commit(&content(&read)).await?;
+        let after = if mode == WriteMode::Append { OLD_ROWS + SOME_ROWS } else { SOME_ROWS };
+        same(&self.seen(&to).await?.rows, &after, "rows after the commit")
     }
 
     async fn create_table(&self) -> Checked<Outcome> {
@@ -548,8 +581,8 @@ async fn sums(source: &dyn Source) -> crate::Result<Sums> {
     Ok(all)
 }
 
-/// Plans by name and stages every part. Gives rows and digest of what was read.
-async fn stage(source: &dyn Source, sink: &mut dyn Sink) -> crate::Result<Sums> {
+/// Plans by name.
+async fn plan(source: &dyn Source, sink: &mut dyn Sink) -> crate::Result<()> {
     let target = sink.columns().await?;
     let plan = source.columns().iter().map(|column| {
         let target = target.iter().flatten().find(|target| target.name == column.name);
@@ -568,8 +601,20 @@ async fn stage(source: &dyn Source, sink: &mut dyn Sink) -> crate::Result<Sums> 
     });
     let plan: Vec<ColumnPlan> = plan.collect();
     sink.plan(&plan).await?;
-    sink.mark().await?;
+    sink.mark().await.map(drop)
+}
+
+/// Plans and stages every part. Gives rows and digest of what was read.
+async fn stage(source: &dyn Source, sink: &mut dyn Sink) -> crate::Result<Sums> {
+    plan(source, sink).await?;
     sink.begin().await?;
+    let read = parts(source, sink).await?;
+    source.finish().await?;
+    Ok(read)
+}
+
+/// Stages every part.
+async fn parts(source: &dyn Source, sink: &dyn Sink) -> crate::Result<Sums> {
     let mut digester = Digester::new(source.columns(), published_seed());
     for part in source.parts() {
         let mut writer = sink.part(part.index).await?;
@@ -579,8 +624,8 @@ async fn stage(source: &dyn Source, sink: &mut dyn Sink) -> crate::Result<Sums> 
             digester.update(&batch)?;
             writer.write(batch).await?;
         }
+        writer.note(digester.sums());
         writer.finish().await?;
     }
-    source.finish().await?;
     Ok(digester.finish())
 }
