@@ -37,6 +37,16 @@ pub(crate) fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     get(value, name)?.as_str()
 }
 
+/// True or false, which may be written as text.
+pub(crate) fn truth(value: &Value) -> Option<bool> {
+    value.as_bool().or_else(|| value.as_str().and_then(|text| text.to_ascii_lowercase().parse().ok()))
+}
+
+/// A whole number from 0 on, which may be written as text.
+pub(crate) fn whole(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()))
+}
+
 /// The `type` of an object, or the empty text.
 pub(crate) fn type_of(value: &Value) -> &str {
     text(value, "type").unwrap_or_default()

@@ -231,8 +231,8 @@ fn options(members: &Value) -> Result<CopyOptions, Fault> {
             return Err(Fault::new("UserErrorDocument", message).remedy("Use refuse or add."));
         }
     };
-    options.rows_per_second = tolerance::whole(members, "rowsPerSecond")?;
-    options.bytes_per_second = tolerance::whole(members, "bytesPerSecond")?;
+    options.rows_per_second = tolerance::limit(members, "rowsPerSecond")?;
+    options.bytes_per_second = tolerance::limit(members, "bytesPerSecond")?;
     options.stall_timeout_millis = millis(members, "stallTimeout")?;
     options.commit_timeout_millis = millis(members, "commitTimeout")?;
     Ok(options)

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::copy::{refuse_member, wrong_type};
 use super::dataset::BoundDataset;
 use crate::Dialect;
-use crate::member::{get, items, present, text, type_of};
+use crate::member::{get, items, present, text, truth, type_of};
 
 /// Location types and old dataset types per connector.
 const LOCATIONS: &[(&str, &str, &str)] =
@@ -98,10 +98,6 @@ pub(super) fn sink(dataset: &BoundDataset, sink: &Value, source: &StoreObject) -
         }
     }
     Ok(StoreObject::Files { folder: place.folder, file: place.file, recursive: false })
-}
-
-fn truth(value: &Value) -> Option<bool> {
-    value.as_bool().or_else(|| value.as_str().and_then(|text| text.to_ascii_lowercase().parse().ok()))
 }
 
 /// Checks that the type of source or sink belongs to the dataset's format and store.

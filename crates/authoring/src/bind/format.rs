@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::copy::refuse_member;
 use super::dataset::BoundDataset;
-use crate::member::{get, present, text, type_of};
+use crate::member::{get, present, text, truth, type_of, whole};
 
 /// The format of a dataset; none where the old model names none.
 pub(super) fn of(dataset: &BoundDataset) -> Result<Option<FormatSpec>, Fault> {
@@ -37,16 +37,16 @@ pub(super) fn adjust(format: &mut FormatSpec, source: Option<&Value>, sink: Opti
         if let Some(count) = number(settings, "skipLineCount")?.or(number(source, "skipHeaderLineCount")?) {
             text_format.skip_lines = count;
         }
-        if let Some(empty) = truth(source, "treatEmptyAsNull") {
+        if let Some(empty) = get(source, "treatEmptyAsNull").and_then(truth) {
             text_format.empty_as_null = empty;
         }
     }
     if let Some(sink) = sink {
         let settings = get(sink, "formatSettings").unwrap_or(&Value::Null);
-        if truth(settings, "quoteAllText") == Some(true) {
+        if get(settings, "quoteAllText").and_then(truth) == Some(true) {
             text_format.quote_all = true;
         }
-        if truth(sink, "blobWriterAddHeader") == Some(true) {
+        if get(sink, "blobWriterAddHeader").and_then(truth) == Some(true) {
             text_format.first_row_as_header = true;
         }
         text_format.skip_lines = 0;
@@ -63,17 +63,9 @@ pub(super) fn fallback(source: &StoreObject, other: Option<&FormatSpec>) -> Resu
     Ok(FormatSpec::Text(TextFormat::default()))
 }
 
-fn truth(value: &Value, name: &str) -> Option<bool> {
-    let value = get(value, name)?;
-    value.as_bool().or_else(|| value.as_str().and_then(|text| text.to_ascii_lowercase().parse().ok()))
-}
-
 fn number(value: &Value, name: &str) -> Result<Option<u32>, Fault> {
     let Some(value) = present(value, name) else { return Ok(None) };
-    let found = match value {
-        Value::String(text) => text.trim().parse().ok(),
-        other => other.as_u64().and_then(|number| u32::try_from(number).ok()),
-    };
+    let found = whole(value).and_then(|number| u32::try_from(number).ok());
     let message = || format!("\"{name}\" must be a whole number, not {value}.");
     found.map(Some).ok_or_else(|| Fault::new("UserErrorSettings", message()))
 }
@@ -117,9 +109,9 @@ fn text_format(value: &Value) -> Result<TextFormat, Fault> {
         format.null_values = vec![null.to_owned()];
     }
     format.encoding = encoding(value);
-    format.first_row_as_header = truth(value, "firstRowAsHeader").unwrap_or(false);
+    format.first_row_as_header = get(value, "firstRowAsHeader").and_then(truth).unwrap_or(false);
     format.skip_lines = number(value, "skipLineCount")?.unwrap_or(0);
-    format.empty_as_null = truth(value, "treatEmptyAsNull").unwrap_or(true);
+    format.empty_as_null = get(value, "treatEmptyAsNull").and_then(truth).unwrap_or(true);
     Ok(format)
 }
 
@@ -144,7 +136,7 @@ fn delimited_text(dataset: &BoundDataset) -> Result<TextFormat, Fault> {
         quote_char,
         null_values: vec![text(value, "nullValue").unwrap_or_default().to_owned()],
         encoding: encoding(value),
-        first_row_as_header: truth(value, "firstRowAsHeader").unwrap_or(false),
+        first_row_as_header: get(value, "firstRowAsHeader").and_then(truth).unwrap_or(false),
         skip_lines: 0,
         empty_as_null: false,
         quote_all: false,

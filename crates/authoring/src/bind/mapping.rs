@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::copy::refuse_member;
 use super::dataset::BoundDataset;
-use crate::member::{get, items, present, text, type_of};
+use crate::member::{get, items, present, text, truth, type_of, whole};
 
 /// Interim types of the original and the kinds that hold them. A `TimeSpan` is what columns of type time are to it.
 const INTERIM: &[(&str, Kind)] = &[
@@ -113,10 +113,7 @@ fn span_format(format: &str) -> Result<Option<String>, Fault> {
 pub(super) fn conversion(translator: Option<&Value>) -> Result<TypeConversion, Fault> {
     let Some(translator) = translator else { return Ok(TypeConversion::default()) };
     let Some(settings) = present(translator, "typeConversionSettings") else { return Ok(TypeConversion::default()) };
-    let yes = |value: &Value| {
-        value.as_bool().or_else(|| value.as_str().and_then(|text| text.to_ascii_lowercase().parse().ok()))
-    };
-    if present(translator, "typeConversion").and_then(yes) != Some(true) {
+    if present(translator, "typeConversion").and_then(truth) != Some(true) {
         let message = "The translator has typeConversionSettings, but typeConversion is not true.";
         return Err(Fault::new("UserErrorDocument", message).remedy("Set it to true, or leave the settings out."));
     }
@@ -139,8 +136,8 @@ pub(super) fn conversion(translator: Option<&Value>) -> Result<TypeConversion, F
     let span = said("timeSpanFormat").map(|format| span_format(&format)).transpose()?.flatten();
     Ok(TypeConversion {
         // The original takes silence for a yes; here a loss needs the author's word.
-        allow_truncation: present(settings, "allowDataTruncation").and_then(yes) == Some(true),
-        boolean_as_number: present(settings, "treatBooleanAsNumber").and_then(yes) == Some(true),
+        allow_truncation: present(settings, "allowDataTruncation").and_then(truth) == Some(true),
+        boolean_as_number: present(settings, "treatBooleanAsNumber").and_then(truth) == Some(true),
         culture: said("culture"),
         date_format: said("dateFormat"),
         timestamp_format: said("dateTimeFormat"),
@@ -237,11 +234,7 @@ fn column(side: &Value, declared: &[DeclaredColumn], index: usize) -> Result<Str
     if let Some(name) = text(side, "name") {
         return Ok(name.to_owned());
     }
-    let ordinal = match get(side, "ordinal") {
-        Some(Value::String(text)) => text.trim().parse::<usize>().ok(),
-        Some(value) => value.as_u64().and_then(|number| usize::try_from(number).ok()),
-        None => None,
-    };
+    let ordinal = get(side, "ordinal").and_then(whole).and_then(|number| usize::try_from(number).ok());
     let Some(place) = ordinal.and_then(|ordinal| ordinal.checked_sub(1)) else {
         let message = format!("Line {} of the column mapping names no source column.", index + 1);
         return Err(Fault::new("UserErrorDocument", message).remedy("Give it a name, or an ordinal from 1 on."));

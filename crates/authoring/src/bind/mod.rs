@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use crate::expression::dates::round_trip;
 use crate::expression::{self, PipelineScope, Scope};
 use crate::linked_service::arguments;
-use crate::member::{find, get, items, present, properties, text, type_of};
+use crate::member::{find, get, items, present, properties, text, type_of, whole};
 use crate::{Dialect, types};
 
 /// How binding finds the documents of a factory. Names are matched without case.
@@ -299,14 +299,10 @@ fn policy(context: &Context<'_>, activity: &Value) -> Result<ActivityPolicy, Fau
     let mut policy = default_policy(context.dialect);
     let Some(members) = present(activity, "policy") else { return Ok(policy) };
     let members = context.evaluate(members)?;
-    let whole = |name: &str| match get(&members, name) {
-        Some(Value::String(text)) => text.trim().parse::<u64>().ok(),
-        Some(value) => value.as_u64(),
-        None => None,
-    };
+    let number = |name: &str| get(&members, name).and_then(whole);
     let yes = |name: &str| get(&members, name).and_then(Value::as_bool).unwrap_or(false);
-    policy.retry = whole("retry").map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX));
-    policy.retry_interval_seconds = whole("retryIntervalInSeconds").unwrap_or(policy.retry_interval_seconds);
+    policy.retry = number("retry").map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX));
+    policy.retry_interval_seconds = number("retryIntervalInSeconds").unwrap_or(policy.retry_interval_seconds);
     if let Some(span) = text(&members, "timeout") {
         let seconds = time_span(span).ok_or_else(|| {
             let message = format!("The timeout \"{span}\" is not a time span.");

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::copy::refuse_member;
 use super::{Context, dataset};
-use crate::member::{get, present, text};
+use crate::member::{get, present, text, truth, whole};
 
 /// The tolerance of a copy and the gateway its redirect needs.
 pub(super) fn of(context: &Context<'_>, members: &Value) -> Result<(Option<Tolerance>, Option<String>), Fault> {
@@ -26,7 +26,7 @@ pub(super) fn of(context: &Context<'_>, members: &Value) -> Result<(Option<Toler
         return Ok((None, None));
     }
     let mut tolerance =
-        Tolerance { rows_max: whole(members, "maxSkippedRows")?, share_max: share(members)?, redirect: None };
+        Tolerance { rows_max: limit(members, "maxSkippedRows")?, share_max: share(members)?, redirect: None };
     let gateway = match places.as_slice() {
         [] => None,
         [(_, place)] => {
@@ -102,16 +102,11 @@ fn check_level(log: &Value, place: &str) -> Result<(), Fault> {
     }
 }
 
-fn truth(value: &Value) -> Option<bool> {
-    value.as_bool().or_else(|| value.as_str().and_then(|text| text.to_ascii_lowercase().parse().ok()))
-}
-
-/// A whole number that may be written as text.
-pub(super) fn whole(members: &Value, name: &str) -> Result<Option<u64>, Fault> {
+/// How many at most, where it is said.
+pub(super) fn limit(members: &Value, name: &str) -> Result<Option<u64>, Fault> {
     let Some(value) = present(members, name) else { return Ok(None) };
-    let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
     let message = || format!("\"{name}\" is a whole number, not {value}.");
-    number.map(Some).ok_or_else(|| Fault::new("UserErrorDocument", message()))
+    whole(value).map(Some).ok_or_else(|| Fault::new("UserErrorDocument", message()))
 }
 
 fn share(members: &Value) -> Result<Option<f64>, Fault> {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::copy::refuse_member;
 use super::{Context, procedure, time_span};
 use crate::Dialect;
-use crate::member::{items, present, text};
+use crate::member::{items, present, text, truth, whole};
 
 /// Reads all of it into the options. `slice_value` is asked for where a slice is replaced.
 pub(super) fn options(
@@ -99,15 +99,10 @@ fn contradiction(one: &str, other: &str) -> Fault {
         .remedy("Keep the one that is meant.")
 }
 
-fn truth(value: &Value) -> Option<bool> {
-    value.as_bool().or_else(|| value.as_str().and_then(|text| text.to_ascii_lowercase().parse().ok()))
-}
-
 /// Zero means chosen, as in the original.
 fn batch_rows(sink: &Value) -> Result<Option<u32>, Fault> {
     let Some(value) = present(sink, "writeBatchSize") else { return Ok(None) };
-    let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
-    let rows = number.and_then(|number| u32::try_from(number).ok()).ok_or_else(|| {
+    let rows = whole(value).and_then(|number| u32::try_from(number).ok()).ok_or_else(|| {
         let message = format!("\"writeBatchSize\" is a whole number of rows from 0 on, not {value}.");
         Fault::new("UserErrorDocument", message)
     })?;
