@@ -152,7 +152,8 @@ const SSL_MODES: &[(&str, &str)] = &[
     ("verifyfull", "verify-full"),
 ];
 
-fn postgres(name: &str, members: &Members, settings: &mut Map<String, Value>) -> Result<(), Fault> {
+/// What PostgreSQL and MySQL have in common: a place, and a log-in by user name and password, never by `certificate`.
+fn server(name: &str, members: &Members, certificate: &[&str], settings: &mut Map<String, Value>) -> Result<(), Fault> {
     need(name, settings, "host", "server")?;
     need(name, settings, "database", "database")?;
     port(name, settings)?;
@@ -163,13 +164,16 @@ fn postgres(name: &str, members: &Members, settings: &mut Map<String, Value>) ->
             "The linked service \"{name}\" logs in by {kind}; only user name and password are supported."
         )));
     }
-    for refused in ["sslcertificate", "sslkey", "sslpassword", "sslcert"] {
-        if members.text(&[refused]).is_some() {
-            return Err(unsupported(format!(
-                "The linked service \"{name}\" logs in with a client certificate, which is not supported yet."
-            )));
-        }
+    if certificate.iter().any(|refused| members.text(&[refused]).is_some()) {
+        return Err(unsupported(format!(
+            "The linked service \"{name}\" logs in with a client certificate, which is not supported yet."
+        )));
     }
+    Ok(())
+}
+
+fn postgres(name: &str, members: &Members, settings: &mut Map<String, Value>) -> Result<(), Fault> {
+    server(name, members, &["sslcertificate", "sslkey", "sslpassword", "sslcert"], settings)?;
     if let Some(mode) = postgres_ssl_mode(name, members)? {
         settings.insert("sslMode".to_owned(), json!(mode));
     }
@@ -224,21 +228,7 @@ const MYSQL_SSL_MODES: &[(&str, &str)] = &[
 ];
 
 fn mysql(name: &str, members: &Members, settings: &mut Map<String, Value>) -> Result<(), Fault> {
-    need(name, settings, "host", "server")?;
-    need(name, settings, "database", "database")?;
-    port(name, settings)?;
-    if let Some(kind) = members.text(&["authenticationtype"])
-        && !["basic", "anonymous"].contains(&kind.to_lowercase().as_str())
-    {
-        return Err(unsupported(format!(
-            "The linked service \"{name}\" logs in by {kind}; only user name and password are supported."
-        )));
-    }
-    if ["sslcert", "sslkey"].iter().any(|refused| members.text(&[refused]).is_some()) {
-        return Err(unsupported(format!(
-            "The linked service \"{name}\" logs in with a client certificate, which is not supported yet."
-        )));
-    }
+    server(name, members, &["sslcert", "sslkey"], settings)?;
     let is_true = |member: &str| members.text(&[member]).is_some_and(|value| ["true", "1"].contains(&value.as_str()));
     if is_true("convertzerodatetime") {
         let message = format!("The linked service \"{name}\" asks to turn zero dates into the first day of year 1.");
