@@ -2,7 +2,7 @@
 //! from nowhere else. A stored procedure has what it gave back instead.
 
 use dmg_protocol::Receipt;
-use dmg_protocol::job::{Job as Work, ProcedureOutcome, StoreRef};
+use dmg_protocol::job::{Job as Work, ProcedureOutcome};
 use dmg_state::{ActivityRun, Job, Moment};
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ pub(crate) fn of_copy(proof: &Proof, job: &Job, activity: &ActivityRun, now: Mom
     let throughput = round(read.bytes as f64 / KILOBYTE / copy_seconds.max(0.001));
     let gateway = activity.definition.gateway_name.clone().unwrap_or_default();
     let (source, sink) = match &job.job {
-        Work::Copy(copy) => (store_title(&copy.source.store), store_title(&copy.sink.store)),
+        Work::Copy(copy) => (store_title(&copy.source.store.store), store_title(&copy.sink.store.store)),
         Work::Probe(_) | Work::Procedure(_) | Work::Browse(_) => ("", ""),
     };
     let lanes = read.peak_connections.max(1);
@@ -96,18 +96,38 @@ pub(crate) fn of_procedure(outcome: &ProcedureOutcome, job: &Job, activity: &Act
     output
 }
 
-/// The original's word for a store.
-fn store_title(store: &StoreRef) -> &'static str {
-    match store.store.as_str() {
+/// The original's word for a store of that connector name.
+fn store_title(store: &str) -> &'static str {
+    match store {
         "azblob" => "AzureBlob",
         "file" => "FileServer",
         "mysql" => "MySql",
         "postgres" => "PostgreSql",
         "sqlite" => "Sqlite",
+        "sqlserver" => "SqlServer",
         _ => "Other",
     }
 }
 
 fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::store_title;
+
+    #[test]
+    fn stores_go_by_the_words_of_the_original() {
+        for (store, expect) in [
+            ("azblob", "AzureBlob"),
+            ("file", "FileServer"),
+            ("mysql", "MySql"),
+            ("postgres", "PostgreSql"),
+            ("sqlite", "Sqlite"),
+            ("sqlserver", "SqlServer"),
+        ] {
+            assert_eq!(store_title(store), expect);
+        }
+    }
 }
