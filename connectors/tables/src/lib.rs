@@ -1,10 +1,13 @@
 //! Table stores: one folder each, and the one list of them. Nothing here knows file formats, the engine or the
 //! service.
 
+mod arrays;
+mod batch;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod lost;
 mod mysql;
+mod parts;
 mod postgres;
 mod settings;
 mod sql_server;

@@ -1,27 +1,19 @@
 //! Rows of text into Arrow columns, without an allocation per row. It knows no sockets; bytes that are not as the
 //! protocol says are an error, never a panic.
 
-use std::sync::Arc;
-
 use arrow_array::builder::BooleanBufferBuilder;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{
-    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, RecordBatch,
-    RecordBatchOptions, StringArray,
-};
-use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::SchemaRef;
-use dmg_connector::{BatchLimits, Column, Error, Result, data_type, schema};
-use dmg_protocol::{Fault, Kind};
+use arrow_array::{ArrayRef, RecordBatch};
+use dmg_connector::{BatchLimits, Column, Error, Result};
+use dmg_protocol::Kind;
 
 use super::parse;
 use super::types::Form;
-
-/// Batches never hold more, whatever is asked: offsets are 32 bits wide.
-const BATCH_BYTES_MAX: usize = 1 << 30;
+use crate::arrays::{self, Rows, primitive};
+use crate::batch::Batch;
 
 /// Why a value is refused: the sentence "the value is ..." and perhaps a way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +34,8 @@ pub(super) enum Refusal {
 
 /// Collects rows into batches.
 pub(super) struct Decoder {
-    columns: Vec<Column>,
+    batch: Batch,
     cells: Vec<Cells>,
-    schema: SchemaRef,
-    limits: BatchLimits,
-    /// For messages: which part.
-    label: String,
-    rows: usize,
-    bytes: usize,
-    rows_before: u64,
 }
 
 impl Decoder {
@@ -58,32 +43,26 @@ impl Decoder {
     pub(super) fn new(columns: &[Column], forms: &[Form], limits: BatchLimits, label: &str) -> Self {
         let capacity = limits.rows.min(1 << 16);
         Decoder {
-            columns: columns.to_vec(),
+            batch: Batch::new(columns, limits, label),
             cells: forms.iter().map(|form| Cells::new(*form, capacity)).collect(),
-            schema: schema(columns),
-            limits: BatchLimits { bytes: limits.bytes.min(BATCH_BYTES_MAX), ..limits },
-            label: label.to_owned(),
-            rows: 0,
-            bytes: 0,
-            rows_before: 0,
         }
     }
 
     /// Whether the batch should be taken.
     #[inline]
     pub(super) fn full(&self) -> bool {
-        self.rows >= self.limits.rows || self.bytes >= self.limits.bytes
+        self.batch.full()
     }
 
     /// Whether there is nothing to take.
     pub(super) fn is_empty(&self) -> bool {
-        self.rows == 0
+        self.batch.is_empty()
     }
 
     /// Adds a row: the body of its packet.
     #[inline]
     pub(super) fn row(&mut self, body: &[u8]) -> Result<()> {
-        let value_max = self.limits.value_bytes;
+        let value_max = self.batch.value_bytes_max();
         let mut rest = body;
         for index in 0..self.cells.len() {
             let Some((&first, after)) = rest.split_first() else { return Err(self.damaged()) };
@@ -111,37 +90,14 @@ impl Decoder {
         if !rest.is_empty() {
             return Err(self.damaged());
         }
-        self.rows += 1;
-        self.bytes += body.len();
+        self.batch.count(body.len());
         Ok(())
     }
 
     /// The batch so far.
     pub(super) fn take(&mut self) -> Result<RecordBatch> {
-        let rows = std::mem::take(&mut self.rows);
-        self.bytes = 0;
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.cells.len());
-        for index in 0..self.cells.len() {
-            match self.cells[index].take(self.columns[index].kind) {
-                Ok(array) => arrays.push(array),
-                Err(()) => {
-                    let name = &self.columns[index].name;
-                    let message = format!(
-                        "Column \"{name}\" holds text that is not UTF-8, within rows {} to {} of {}.",
-                        self.rows_before + 1,
-                        self.rows_before + rows as u64,
-                        self.label
-                    );
-                    let remedy = "Correct the value, or give the database an encoding, so that the server converts it.";
-                    return Err(Fault::new("UserErrorValue", message).remedy(remedy).with("column", name).into());
-                }
-            }
-        }
-        self.rows_before += rows as u64;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(|error| {
-            Error::caused(Fault::new("SystemErrorInternal", "Decoded columns do not fit their schema."), error)
-        })
+        let Decoder { batch, cells } = self;
+        batch.take(|index, kind| cells[index].take(kind))
     }
 
     /// Refuses a row that is too large to be taken whole, naming the column as far as what has come of it tells.
@@ -157,60 +113,45 @@ impl Decoder {
                     None => break,
                 },
             };
-            if length > self.limits.value_bytes {
-                return self.refuse(index, Refusal::TooLarge);
+            if length > self.batch.value_bytes_max() {
+                return self.batch.too_large(index);
             }
             let Some(after) = after.get(length..) else { break };
             rest = after;
         }
-        let row = self.rows_before + self.rows as u64 + 1;
-        let message = format!("Row {row} of {} is too large for the memory budget.", self.label);
-        Fault::new("UserErrorBudgetExceeded", message).with("row", row).into()
+        self.batch.oversized()
     }
 
     #[cold]
     fn damaged(&self) -> Error {
-        let row = self.rows_before + self.rows as u64 + 1;
-        let message = format!("The server sent row {row} of {} in a form its protocol does not allow.", self.label);
-        Fault::new("StoreErrorAnswer", message).with("row", row).into()
+        self.batch.damaged("a form its protocol does not allow")
     }
 
     #[cold]
     fn refuse(&self, index: usize, refusal: Refusal) -> Error {
-        let Column { name, kind, type_name, .. } = &self.columns[index];
-        let row = self.rows_before + self.rows as u64 + 1;
-        let (code, what, remedy) = match refusal {
+        let Column { kind, .. } = &self.batch.columns()[index];
+        let (what, remedy) = match refusal {
             Refusal::Damaged => return self.damaged(),
-            Refusal::Range => ("UserErrorValue", format!("a number outside {kind}"), None),
-            Refusal::Digits => ("UserErrorValue", format!("a number with more digits than {kind}"), None),
+            Refusal::TooLarge => return self.batch.too_large(index),
+            Refusal::Range => (format!("a number outside {kind}"), None),
+            Refusal::Digits => (format!("a number with more digits than {kind}"), None),
             Refusal::ZeroDate => (
-                "UserErrorValue",
                 "a date with a zero in it or a day its month does not have, which no other store holds".to_owned(),
                 Some("Correct the value, or set zeroDates to text in the linked service to read dates as text."),
             ),
             Refusal::LongTime => (
-                "UserErrorValue",
                 "a time below 0 or beyond 24 hours".to_owned(),
                 Some("Correct the value, or set longTimes to text in the linked service to read times as text."),
             ),
-            Refusal::TooLarge => {
-                ("UserErrorBudgetExceeded", "a value too large for the memory budget".to_owned(), None)
-            }
         };
-        let message = format!("Column \"{name}\" ({type_name}) holds {what}, in row {row} of {}.", self.label);
-        let mut fault = Fault::new(code, message).with("column", name).with("row", row);
-        if let Some(remedy) = remedy {
-            fault = fault.remedy(remedy);
-        }
-        fault.into()
+        self.batch.refuse(index, &what, remedy)
     }
 }
 
-/// The values of one column so far. NULL rows are remembered by number, so that columns without NULL pay nothing.
+/// The values of one column so far.
 struct Cells {
     values: Values,
-    rows: u32,
-    nulls: Vec<u32>,
+    rows: Rows,
 }
 
 enum Values {
@@ -260,19 +201,18 @@ impl Cells {
             Form::Time => Values::Time(Vec::with_capacity(capacity)),
             Form::UuidText => Values::UuidText(Vec::with_capacity(capacity * 16)),
             Form::UuidBytes => Values::UuidBytes(Vec::with_capacity(capacity * 16)),
-            Form::Text | Form::Bytes | Form::DecimalText => {
-                let mut offsets = Vec::with_capacity(capacity + 1);
-                offsets.push(0);
-                Values::Variable { offsets, bytes: Vec::new(), digits: form == Form::DecimalText }
-            }
+            Form::Text | Form::Bytes | Form::DecimalText => Values::Variable {
+                offsets: arrays::offsets(capacity),
+                bytes: Vec::new(),
+                digits: form == Form::DecimalText,
+            },
         };
-        Cells { values, rows: 0, nulls: Vec::new() }
+        Cells { values, rows: Rows::default() }
     }
 
     #[inline]
     fn push_null(&mut self) {
-        self.nulls.push(self.rows);
-        self.rows += 1;
+        self.rows.null();
         match &mut self.values {
             Values::Boolean(bits) | Values::Bit(bits) => bits.append(false),
             Values::Int8(values) => values.push(0),
@@ -334,26 +274,15 @@ impl Cells {
                 offsets.push(i32::try_from(bytes.len()).map_err(|_| Refusal::TooLarge)?);
             }
         }
-        self.rows += 1;
+        self.rows.value();
         Ok(())
     }
 
-    fn take_nulls(&mut self) -> Option<NullBuffer> {
-        let rows = std::mem::take(&mut self.rows) as usize;
-        if self.nulls.is_empty() {
-            return None;
-        }
-        let mut valid = BooleanBufferBuilder::new(rows);
-        valid.append_n(rows, true);
-        self.nulls.drain(..).for_each(|row| valid.set_bit(row as usize, false));
-        Some(NullBuffer::new(valid.finish()))
-    }
-
-    /// The column; an error if text is not UTF-8.
-    fn take(&mut self, kind: Kind) -> std::result::Result<ArrayRef, ()> {
-        let nulls = self.take_nulls();
-        Ok(match &mut self.values {
-            Values::Boolean(bits) | Values::Bit(bits) => Arc::new(BooleanArray::new(bits.finish(), nulls)),
+    /// The column; none if text is not UTF-8.
+    fn take(&mut self, kind: Kind) -> Option<ArrayRef> {
+        let nulls = self.rows.take();
+        Some(match &mut self.values {
+            Values::Boolean(bits) | Values::Bit(bits) => arrays::boolean(bits, nulls),
             Values::Int8(values) => primitive::<Int8Type>(values, nulls, kind),
             Values::Int16(values) => primitive::<Int16Type>(values, nulls, kind),
             Values::Int32(values) => primitive::<Int32Type>(values, nulls, kind),
@@ -368,34 +297,10 @@ impl Cells {
             Values::Date(values) => primitive::<Date32Type>(values, nulls, kind),
             Values::Moment(values) => primitive::<TimestampMicrosecondType>(values, nulls, kind),
             Values::Time(values) => primitive::<Time64MicrosecondType>(values, nulls, kind),
-            Values::UuidText(bytes) | Values::UuidBytes(bytes) => {
-                let bytes = renew(bytes);
-                Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(bytes), nulls).map_err(|_| ())?)
-            }
-            Values::Variable { offsets, bytes, .. } => {
-                let full = renew(offsets);
-                offsets.push(0);
-                let offsets = OffsetBuffer::new(ScalarBuffer::from(full));
-                let bytes = Buffer::from_vec(renew(bytes));
-                if kind == Kind::Bytes {
-                    Arc::new(BinaryArray::try_new(offsets, bytes, nulls).map_err(|_| ())?)
-                } else {
-                    Arc::new(StringArray::try_new(offsets, bytes, nulls).map_err(|_| ())?)
-                }
-            }
+            Values::UuidText(bytes) | Values::UuidBytes(bytes) => arrays::uuids(bytes, nulls)?,
+            Values::Variable { offsets, bytes, .. } => arrays::variable(offsets, bytes, nulls, kind)?,
         })
     }
-}
-
-/// The vector's content; what stays behind has room for as much again.
-fn renew<T>(values: &mut Vec<T>) -> Vec<T> {
-    let fresh = Vec::with_capacity(values.len());
-    std::mem::replace(values, fresh)
-}
-
-fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>, kind: Kind) -> ArrayRef {
-    let values = ScalarBuffer::from(renew(values));
-    Arc::new(PrimitiveArray::<T>::new(values, nulls).with_data_type(data_type(kind)))
 }
 
 /// A length above 250, and what follows it.

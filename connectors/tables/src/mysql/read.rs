@@ -19,9 +19,8 @@ use super::connect::{Purpose, connect};
 use super::decode::Decoder;
 use super::settings::Server;
 use super::types::Form;
+use crate::parts::{self, Active};
 
-/// More parts than this only cost round trips.
-const PARTS_MAX: u64 = 10_000;
 /// Below this many rows a table is not worth splitting by lanes alone.
 const SPLIT_ROWS_MIN: u64 = 50_000;
 /// Tables that the statistics call smaller than this are counted, as far as this.
@@ -87,10 +86,7 @@ impl Lanes {
             (Some(permit), Some(client)) => {
                 Ok(Lane { client: Some(client), permit: Some(permit), lanes: self.clone() })
             }
-            _ => {
-                let message = "The snapshot of the source ended with the session that held it.";
-                Err(Fault::new("UserErrorSourceChanged", message).remedy("Run again.").into())
-            }
+            _ => Err(parts::snapshot_ended().into()),
         }
     }
 }
@@ -244,8 +240,7 @@ fn expressions(columns: &[Readable]) -> String {
 }
 
 fn part(index: u32, label: String, filter: Option<String>) -> PartPlan {
-    let spec = serde_json::to_value(PartSpec { filter }).expect("text is JSON");
-    PartPlan { index, label, spec }
+    parts::part(index, label, &PartSpec { filter })
 }
 
 /// Sessions whose snapshots are the same: while the table is locked against writers nothing of it can change, and
@@ -281,7 +276,7 @@ async fn rows(client: &mut Client, relation: &Relation, rows_per_part: u64) -> R
 fn part_count(rows: Option<u64>, lanes: u64, rows_per_part: u64) -> u64 {
     let rows = rows.unwrap_or(0);
     let by_lanes = if rows >= SPLIT_ROWS_MIN { lanes } else { 1 };
-    rows.div_ceil(rows_per_part.max(1)).max(by_lanes).clamp(1, PARTS_MAX)
+    parts::part_count(rows, by_lanes, rows_per_part)
 }
 
 /// The first column of the primary key, or without one of any index, if it is an integer.
@@ -351,10 +346,7 @@ impl Source for MySqlSource {
     }
 
     async fn read(&self, part: &PartPlan, limits: BatchLimits) -> Result<BatchStream> {
-        let spec: PartSpec = serde_json::from_value(part.spec.clone()).map_err(|error| {
-            let fault = Fault::new("SystemErrorInternal", format!("Part {} is not a part of MySQL.", part.index));
-            dmg_connector::Error::caused(fault, error)
-        })?;
+        let spec: PartSpec = parts::spec(part, "MySQL")?;
         let filter = spec.filter.map_or(String::new(), |filter| format!(" WHERE {filter}"));
         let mut lane = self.lanes.take().await?;
         let client = lane.client.as_mut().expect("a lane just taken has its session");
@@ -396,22 +388,6 @@ impl Source for MySqlSource {
             session.batch("COMMIT").await?;
         }
         Ok(())
-    }
-}
-
-/// Counts a stream as active for as long as it lives.
-struct Active(Arc<Traffic>);
-
-impl Active {
-    fn new(traffic: Arc<Traffic>) -> Self {
-        traffic.opened();
-        Active(traffic)
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.closed();
     }
 }
 
@@ -461,7 +437,7 @@ impl PartReader {
                 return Err(self.decoder.oversized(client.wire.partial()));
             }
             client.wire.fill(self.packet_bytes_max).await?;
-            self.active.0.add_bytes(client.wire.take_bytes_read());
+            self.active.add_bytes(client.wire.take_bytes_read());
         }
         if self.decoder.is_empty() { Ok(None) } else { self.decoder.take().map(Some) }
     }

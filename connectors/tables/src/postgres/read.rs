@@ -17,9 +17,8 @@ use super::decode::Decoder;
 use super::errors;
 use super::settings::Server;
 use super::types::Form;
+use crate::parts::{self, Active, part};
 
-/// More parts than this only cost round trips.
-const PARTS_MAX: u64 = 10_000;
 /// Below this many blocks a table is not worth splitting: 8 MiB.
 const SPLIT_BLOCKS_MIN: u64 = 1024;
 /// Blocks looked at to guess the rows of a table without statistics.
@@ -172,11 +171,7 @@ impl PostgresSource {
         match client.batch(&sql).await {
             Ok(()) => Ok(client),
             // The server knows no such snapshot any more; there is no other that has these rows.
-            Err(error) if client.usable() => {
-                let message = "The snapshot of the source ended with the session that held it.";
-                let fault = Fault::new("UserErrorSourceChanged", message).remedy("Run again.");
-                Err(dmg_connector::Error::caused(fault, error))
-            }
+            Err(error) if client.usable() => Err(dmg_connector::Error::caused(parts::snapshot_ended(), error)),
             Err(error) => Err(error),
         }
     }
@@ -205,11 +200,6 @@ async fn snapshot(server: &Arc<Server>) -> Result<(Client, String)> {
     let name = client.query("SELECT pg_export_snapshot()", &[]).await?.single();
     let name = name.ok_or_else(|| errors::garbled(&server.place(), "no name for a snapshot"))?;
     Ok((client, name))
-}
-
-fn part(index: u32, label: String, spec: &PartSpec) -> PartPlan {
-    let spec = serde_json::to_value(spec).expect("text and numbers are JSON");
-    PartPlan { index, label, spec }
 }
 
 /// Splits a table, or each leaf of a partitioned one, into block ranges of about `rows_per_part` rows, at least one per lane where that pays.
@@ -260,9 +250,8 @@ async fn plan_parts(
 }
 
 fn part_count(blocks: u64, rows: Option<u64>, lanes: u64, rows_per_part: u64) -> u64 {
-    let by_rows = rows.map_or(1, |rows| rows.div_ceil(rows_per_part.max(1)));
     let by_lanes = if blocks >= SPLIT_BLOCKS_MIN { lanes } else { 1 };
-    by_rows.max(by_lanes).clamp(1, PARTS_MAX).min(blocks.max(1))
+    parts::part_count(rows.unwrap_or(0), by_lanes, rows_per_part).min(blocks.max(1))
 }
 
 /// Rows of a table without statistics, from its first blocks.
@@ -300,10 +289,7 @@ impl Source for PostgresSource {
     }
 
     async fn read(&self, part: &PartPlan, limits: BatchLimits) -> Result<BatchStream> {
-        let spec: PartSpec = serde_json::from_value(part.spec.clone()).map_err(|error| {
-            let fault = Fault::new("SystemErrorInternal", format!("Part {} is not a part of PostgreSQL.", part.index));
-            dmg_connector::Error::caused(fault, error)
-        })?;
+        let spec: PartSpec = parts::spec(part, "PostgreSQL")?;
         let mut client = self.lane().await?;
         client.wire.count_waits(&self.traffic);
         client.copy_out(&self.statement(&spec)).await?;
@@ -336,22 +322,6 @@ impl Source for PostgresSource {
             let _ = client.batch("COMMIT").await;
         }
         Ok(())
-    }
-}
-
-/// Counts a stream as active for as long as it lives.
-struct Active(Arc<Traffic>);
-
-impl Active {
-    fn new(traffic: Arc<Traffic>) -> Self {
-        traffic.opened();
-        Active(traffic)
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.closed();
     }
 }
 
@@ -412,7 +382,7 @@ impl PartReader {
                 return Err(self.decoder.oversized(row));
             }
             client.wire.fill(self.frame_bytes_max).await?;
-            self.active.0.add_bytes(client.wire.take_bytes_read());
+            self.active.add_bytes(client.wire.take_bytes_read());
         }
         if self.decoder.is_empty() { Ok(None) } else { self.decoder.take().map(Some) }
     }

@@ -1,28 +1,20 @@
 //! Rows of cells into Arrow columns. It knows no sockets and no driver; a cell that does not fit its column is an
 //! error that names row and column, never a panic and never a guess.
 
-use std::sync::Arc;
-
 use arrow_array::builder::BooleanBufferBuilder;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
     Time64NanosecondType, TimestampMicrosecondType, UInt8Type,
 };
-use arrow_array::{
-    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, RecordBatch,
-    RecordBatchOptions, StringArray,
-};
-use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::SchemaRef;
-use dmg_connector::{BatchLimits, Column, Error, NANOS_PER_DAY, Result, data_type, offset_instants, schema};
-use dmg_protocol::{Fault, Kind};
+use arrow_array::{ArrayRef, RecordBatch};
+use dmg_connector::{BatchLimits, Column, Error, NANOS_PER_DAY, Result, offset_instants};
+use dmg_protocol::Kind;
 
 use super::cell::{self, Cell, DAY, DAYS_1900_TO_1970, DAYS_TO_1970, NANOS_PER_TICK};
 use super::types::Form;
 use super::variant;
-
-/// Batches never hold more, whatever is asked: offsets are 32 bits wide.
-const BATCH_BYTES_MAX: usize = 1 << 30;
+use crate::arrays::{self, Rows, primitive, renew};
+use crate::batch::Batch;
 
 /// Why a cell is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,15 +31,8 @@ enum Refusal {
 
 /// Collects rows into batches.
 pub(super) struct Decoder {
-    columns: Vec<Column>,
+    batch: Batch,
     cells: Vec<Cells>,
-    schema: SchemaRef,
-    limits: BatchLimits,
-    /// For messages: which part.
-    label: String,
-    rows: usize,
-    bytes: usize,
-    rows_before: u64,
 }
 
 impl Decoder {
@@ -55,32 +40,26 @@ impl Decoder {
     pub(super) fn new(columns: &[Column], forms: &[Form], limits: BatchLimits, label: &str) -> Self {
         let capacity = limits.rows.min(1 << 14);
         Decoder {
-            columns: columns.to_vec(),
+            batch: Batch::new(columns, limits, label),
             cells: forms.iter().map(|form| Cells::new(*form, capacity)).collect(),
-            schema: schema(columns),
-            limits: BatchLimits { bytes: limits.bytes.min(BATCH_BYTES_MAX), ..limits },
-            label: label.to_owned(),
-            rows: 0,
-            bytes: 0,
-            rows_before: 0,
         }
     }
 
     /// Whether the batch should be taken.
     #[inline]
     pub(super) fn full(&self) -> bool {
-        self.rows >= self.limits.rows || self.bytes >= self.limits.bytes
+        self.batch.full()
     }
 
     /// Whether there is nothing to take.
     pub(super) fn is_empty(&self) -> bool {
-        self.rows == 0
+        self.batch.is_empty()
     }
 
     /// Adds a row. Gives its bytes as the store counts them.
     #[inline]
     pub(super) fn row<'a>(&mut self, cells: impl Iterator<Item = Cell<'a>>) -> Result<usize> {
-        let value_max = self.limits.value_bytes;
+        let value_max = self.batch.value_bytes_max();
         let mut count = 0;
         let mut bytes = 0;
         for cell in cells {
@@ -94,60 +73,42 @@ impl Decoder {
         if count != self.cells.len() {
             return Err(self.damaged());
         }
-        self.rows += 1;
-        self.bytes += bytes;
+        self.batch.count(bytes);
         Ok(bytes)
     }
 
     /// The batch so far.
     pub(super) fn take(&mut self) -> Result<RecordBatch> {
-        let rows = std::mem::take(&mut self.rows);
-        self.bytes = 0;
-        self.rows_before += rows as u64;
-        let arrays: Option<Vec<ArrayRef>> =
-            self.cells.iter_mut().zip(&self.columns).map(|(cells, column)| cells.take(column.kind)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays.unwrap_or_default(), &options);
-        batch.map_err(|error| {
-            Error::caused(Fault::new("SystemErrorInternal", "Decoded columns do not fit their schema."), error)
-        })
-    }
-
-    fn row_number(&self) -> u64 {
-        self.rows_before + self.rows as u64 + 1
+        let columns = self.cells.iter_mut().zip(self.batch.columns());
+        let arrays: Option<Vec<ArrayRef>> = columns.map(|(cells, column)| cells.take(column.kind)).collect();
+        self.batch.take_arrays(arrays.unwrap_or_default())
     }
 
     #[cold]
     fn damaged(&self) -> Error {
-        let row = self.row_number();
-        let message = format!("The server sent row {row} of {} in another form than it described.", self.label);
-        Fault::new("StoreErrorAnswer", message).with("row", row).into()
+        self.batch.damaged("another form than it described")
     }
 
     #[cold]
     fn refuse(&self, index: usize, refusal: Refusal) -> Error {
-        let Column { name, kind, type_name, .. } = &self.columns[index];
-        let row = self.row_number();
-        let (code, what) = match refusal {
+        let Column { name, kind, .. } = &self.batch.columns()[index];
+        let (what, remedy) = match refusal {
             Refusal::Damaged => return self.damaged(),
-            Refusal::Digits => ("UserErrorValue", format!("a value with more digits than {kind}")),
-            Refusal::Money => ("UserErrorValue", "an amount too large to be read exactly by a query".to_owned()),
-            Refusal::TooLarge => ("UserErrorBudgetExceeded", "a value too large for the memory budget".to_owned()),
+            Refusal::TooLarge => return self.batch.too_large(index),
+            Refusal::Digits => (format!("a value with more digits than {kind}"), None),
+            Refusal::Money => (
+                "an amount too large to be read exactly by a query".to_owned(),
+                Some(format!("Select CAST([{name}] AS decimal(19,4)) AS [{name}] in the query.")),
+            ),
         };
-        let message = format!("Column \"{name}\" ({type_name}) holds {what}, in row {row} of {}.", self.label);
-        let mut fault = Fault::new(code, message).with("column", name).with("row", row);
-        if refusal == Refusal::Money {
-            fault = fault.remedy(format!("Select CAST([{name}] AS decimal(19,4)) AS [{name}] in the query."));
-        }
-        fault.into()
+        self.batch.refuse(index, &what, remedy.as_deref())
     }
 }
 
-/// The values of one column so far. NULL rows are remembered by number, so that columns without NULL pay nothing.
+/// The values of one column so far.
 struct Cells {
     values: Values,
-    rows: u32,
-    nulls: Vec<u32>,
+    rows: Rows,
 }
 
 enum Values {
@@ -192,17 +153,14 @@ impl Cells {
             }
             Form::Uuid => Values::Uuid(Vec::with_capacity(capacity * 16)),
             Form::Text | Form::Bytes | Form::Variant => {
-                let mut offsets = Vec::with_capacity(capacity + 1);
-                offsets.push(0);
-                Values::Variable { offsets, bytes: Vec::new(), form }
+                Values::Variable { offsets: arrays::offsets(capacity), bytes: Vec::new(), form }
             }
         };
-        Cells { values, rows: 0, nulls: Vec::new() }
+        Cells { values, rows: Rows::default() }
     }
 
     fn push_null(&mut self) {
-        self.nulls.push(self.rows);
-        self.rows += 1;
+        self.rows.null();
         match &mut self.values {
             Values::Boolean(bits) => bits.append(false),
             Values::UInt8(values) => values.push(0),
@@ -233,7 +191,7 @@ impl Cells {
         if !cell::possible(cell) {
             return Err(Refusal::Damaged);
         }
-        self.rows += 1;
+        self.rows.value();
         match (&mut self.values, cell) {
             (Values::Boolean(bits), Cell::Bool(value)) => bits.append(value),
             (Values::UInt8(values), Cell::U8(value)) => values.push(value),
@@ -279,21 +237,10 @@ impl Cells {
         Ok(8)
     }
 
-    fn take_nulls(&mut self) -> Option<NullBuffer> {
-        let rows = std::mem::take(&mut self.rows) as usize;
-        if self.nulls.is_empty() {
-            return None;
-        }
-        let mut valid = BooleanBufferBuilder::new(rows);
-        valid.append_n(rows, true);
-        self.nulls.drain(..).for_each(|row| valid.set_bit(row as usize, false));
-        Some(NullBuffer::new(valid.finish()))
-    }
-
     fn take(&mut self, kind: Kind) -> Option<ArrayRef> {
-        let nulls = self.take_nulls();
+        let nulls = self.rows.take();
         Some(match &mut self.values {
-            Values::Boolean(bits) => Arc::new(BooleanArray::new(bits.finish(), nulls)),
+            Values::Boolean(bits) => arrays::boolean(bits, nulls),
             Values::UInt8(values) => primitive::<UInt8Type>(values, nulls, kind),
             Values::Int16(values) => primitive::<Int16Type>(values, nulls, kind),
             Values::Int32(values) => primitive::<Int32Type>(values, nulls, kind),
@@ -307,20 +254,8 @@ impl Cells {
             Values::Nanos(values) => primitive::<Decimal128Type>(values, nulls, kind),
             Values::TimeNanos(values) => primitive::<Time64NanosecondType>(values, nulls, kind),
             Values::WithOffset { instants, offsets } => offset_instants(renew(instants), renew(offsets), nulls),
-            Values::Uuid(bytes) => {
-                Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(renew(bytes)), nulls).ok()?)
-            }
-            Values::Variable { offsets, bytes, .. } => {
-                let full = renew(offsets);
-                offsets.push(0);
-                let offsets = OffsetBuffer::new(ScalarBuffer::from(full));
-                let bytes = Buffer::from_vec(renew(bytes));
-                if kind == Kind::Bytes {
-                    Arc::new(BinaryArray::try_new(offsets, bytes, nulls).ok()?)
-                } else {
-                    Arc::new(StringArray::try_new(offsets, bytes, nulls).ok()?)
-                }
-            }
+            Values::Uuid(bytes) => arrays::uuids(bytes, nulls)?,
+            Values::Variable { offsets, bytes, .. } => arrays::variable(offsets, bytes, nulls, kind)?,
         })
     }
 }
@@ -375,17 +310,6 @@ fn nanos(cell: Cell<'_>) -> std::result::Result<i128, Refusal> {
     };
     let ticks = i128::from(cell::in_ticks7(ticks, scale));
     Ok(i128::from(i64::from(days) - DAYS_TO_1970) * NANOS_PER_DAY + ticks * i128::from(NANOS_PER_TICK))
-}
-
-fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>, kind: Kind) -> ArrayRef {
-    let values = ScalarBuffer::from(renew(values));
-    Arc::new(PrimitiveArray::<T>::new(values, nulls).with_data_type(data_type(kind)))
-}
-
-/// Takes a vector and leaves an empty one of its size.
-fn renew<T>(values: &mut Vec<T>) -> Vec<T> {
-    let capacity = values.len();
-    std::mem::replace(values, Vec::with_capacity(capacity))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use dmg_protocol::Fault;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::driver::{Driver, Reading};
+use crate::parts::Active;
 
 /// The sessions.
 pub(super) struct Pool {
@@ -35,8 +36,7 @@ impl Pool {
         };
         let permit = self.permits.clone().acquire_owned().await.map_err(|_| gone())?;
         let session = self.sessions.lock().expect("no one panics while holding it").idle.pop().ok_or_else(gone)?;
-        traffic.opened();
-        let lease = Lease { pool: self.clone(), permit: Some(permit), traffic: traffic.clone() };
+        let lease = Lease { pool: self.clone(), permit: Some(permit), active: Active::new(traffic.clone()) };
         Ok((session, lease))
     }
 
@@ -51,12 +51,12 @@ impl Pool {
 pub(super) struct Lease {
     pool: Arc<Pool>,
     permit: Option<OwnedSemaphorePermit>,
-    traffic: Arc<Traffic>,
+    active: Active,
 }
 
 impl Reading for Lease {
     fn bytes(&mut self, bytes: u64) {
-        self.traffic.add_bytes(bytes);
+        self.active.add_bytes(bytes);
     }
 
     fn done(mut self: Box<Self>, session: Box<dyn Driver>) {
@@ -69,7 +69,6 @@ impl Reading for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.traffic.closed();
         if let Some(permit) = self.permit.take() {
             permit.forget();
             let mut sessions = self.pool.sessions.lock().expect("no one panics while holding it");

@@ -17,9 +17,8 @@ use super::driver::Driver;
 use super::pool::Pool;
 use super::settings::{Isolation, Server};
 use super::types::Form;
+use crate::parts::{self, part};
 
-/// More parts than this only cost round trips.
-const PARTS_MAX: u64 = 10_000;
 /// Below this many rows a table is not worth splitting.
 const SPLIT_ROWS_MIN: u64 = 10_000;
 /// How long writers may keep us from the moment in which all snapshots begin.
@@ -219,11 +218,6 @@ fn statement(select: &str, from: &str, spec: &PartSpec) -> String {
     format!("SELECT {select} FROM {from}{filter}")
 }
 
-fn part(index: u32, label: String, spec: &PartSpec) -> PartPlan {
-    let spec = serde_json::to_value(spec).expect("text and numbers are JSON");
-    PartPlan { index, label, spec }
-}
-
 async fn database(session: &mut dyn Driver) -> Result<Database> {
     let sql = "SELECT snapshot_isolation_state, is_read_committed_snapshot_on, \
          CAST(SERVERPROPERTY('EngineEdition') AS int) FROM sys.databases WHERE database_id = DB_ID()";
@@ -295,7 +289,7 @@ async fn splitting_key(session: &mut dyn Driver, relation: &Relation, columns: &
 
 fn part_count(rows: u64, lanes: u64, rows_per_part: u64) -> u64 {
     let by_lanes = if rows >= SPLIT_ROWS_MIN { lanes } else { 1 };
-    rows.div_ceil(rows_per_part.max(1)).max(by_lanes).clamp(1, PARTS_MAX)
+    parts::part_count(rows, by_lanes, rows_per_part)
 }
 
 /// Ranges of about the same width over what the key covers now. The first and the last are open, so that no row is
@@ -354,10 +348,7 @@ impl Source for SqlServerSource {
     }
 
     async fn read(&self, part: &PartPlan, limits: BatchLimits) -> Result<BatchStream> {
-        let spec: PartSpec = serde_json::from_value(part.spec.clone()).map_err(|error| {
-            let fault = Fault::new("SystemErrorInternal", format!("Part {} is not a part of SQL Server.", part.index));
-            dmg_connector::Error::caused(fault, error)
-        })?;
+        let spec: PartSpec = parts::spec(part, "SQL Server")?;
         let (session, lease) = self.pool.take(&self.traffic).await?;
         let decoder = Decoder::new(&self.columns, &self.forms, limits, &part.label);
         Ok(session.read(self.statement(&spec), decoder, Box::new(lease)))
