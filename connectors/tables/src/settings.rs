@@ -1,10 +1,26 @@
 //! Reads a store's settings by its descriptor, so that every store refuses the same mistakes in the same words.
 //! Secrets never pass through here.
 
+use std::time::Duration;
+
 use dmg_connector::Result;
 use dmg_protocol::Fault;
-use dmg_protocol::catalog::{SettingKind, StoreDescriptor};
+use dmg_protocol::catalog::{SettingDescriptor, SettingKind, StoreDescriptor};
 use serde_json::{Map, Value};
+
+use crate::tls::SslMode;
+
+/// One line of a store's table of settings.
+pub(crate) const fn setting(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    kind: SettingKind,
+    required: bool,
+    bound: bool,
+    help: &'static str,
+) -> SettingDescriptor {
+    SettingDescriptor { name, aliases, kind, required, bound, help }
+}
 
 /// The settings of one store, checked against its descriptor.
 pub(crate) struct Settings<'a> {
@@ -72,5 +88,28 @@ impl<'a> Settings<'a> {
             }
             None => Err(self.refuse(name, "must be a whole number")),
         }
+    }
+
+    /// `connectTimeoutSeconds`.
+    pub(crate) fn connect_timeout(&self) -> Result<Duration> {
+        Ok(Duration::from_secs(self.integer("connectTimeoutSeconds", 1..=600)?.unwrap_or(15) as u64))
+    }
+
+    /// `sslMode`, in PostgreSQL's words and those that are the store's own.
+    pub(crate) fn ssl_mode(&self, own: &[(&str, SslMode)]) -> Result<SslMode> {
+        Ok(match self.text("sslMode")?.map(str::to_ascii_lowercase).as_deref() {
+            None | Some("prefer") => SslMode::Prefer,
+            Some("disable") => SslMode::Disable,
+            Some("require") => SslMode::Require,
+            Some("verify-ca" | "verifyca") => SslMode::VerifyCa,
+            Some("verify-full" | "verifyfull") => SslMode::VerifyFull,
+            Some(word) => match own.iter().find(|(own, _)| *own == word) {
+                Some((_, mode)) => *mode,
+                None => {
+                    let why = "must be one of disable, prefer, require, verify-ca, verify-full";
+                    return Err(self.refuse("sslMode", why));
+                }
+            },
+        })
     }
 }

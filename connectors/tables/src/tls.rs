@@ -26,6 +26,27 @@ pub(crate) enum Trust {
     Name,
 }
 
+/// How TLS is used, where `sslMode` says it; the meaning is that of PostgreSQL's `sslmode` and MySQL's `ssl-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SslMode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+impl SslMode {
+    /// What is checked. Less than `verify-ca` believes whoever answers, as the clients of both servers do.
+    pub(crate) fn trust(self) -> Trust {
+        match self {
+            SslMode::Disable | SslMode::Prefer | SslMode::Require => Trust::Anybody,
+            SslMode::VerifyCa => Trust::Authority,
+            SslMode::VerifyFull => Trust::Name,
+        }
+    }
+}
+
 /// Why there is no encrypted connection.
 pub(crate) enum Failure {
     /// What answered is no TLS.

@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 use super::auth;
 use super::client::{Client, Version};
 use super::errors::{self, ServerError};
-use super::settings::{Server, SslMode};
+use super::settings::Server;
 use super::wire::{Walk, Wire};
-use crate::tls::{self, Failure, Trust};
+use crate::tls::{self, Failure, SslMode};
 
 const LONG_PASSWORD: u32 = 1;
 /// An update counts the rows it found, not those it changed.
@@ -171,12 +171,7 @@ async fn greeted(server: &Server, mut tcp: TcpStream, purpose: Purpose) -> Resul
         let mut request = vec![head.len() as u8, 0, 0, 1];
         request.extend_from_slice(&head);
         tcp.write_all(&request).await.map_err(|error| errors::broken(&place, error))?;
-        let trust = match server.ssl_mode {
-            SslMode::VerifyFull => Trust::Name,
-            SslMode::VerifyCa => Trust::Authority,
-            _ => Trust::Anybody,
-        };
-        let encrypted = tls::encrypt(tcp, &server.host, &place, trust, &server.session).await;
+        let encrypted = tls::encrypt(tcp, &server.host, &place, server.ssl_mode.trust(), &server.session).await;
         let encrypted = encrypted.map_err(|failure| match failure {
             Failure::NoTls => errors::garbled(&place, "what follows is no TLS"),
             Failure::Refused(error) => error,

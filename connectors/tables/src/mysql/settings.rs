@@ -8,17 +8,18 @@ use dmg_protocol::catalog::{SettingDescriptor, SettingKind};
 use dmg_protocol::{Secret, Secrets};
 use serde_json::{Map, Value};
 
-use crate::settings::Settings;
+use crate::settings::{Settings, setting};
+use crate::tls::SslMode;
 
-/// How TLS is used; the meaning is that of MySQL's own `ssl-mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SslMode {
-    Disable,
-    Prefer,
-    Require,
-    VerifyCa,
-    VerifyFull,
-}
+/// What `ssl-mode` of MySQL's own client calls them.
+const SSL_MODES: &[(&str, SslMode)] = &[
+    ("preferred", SslMode::Prefer),
+    ("disabled", SslMode::Disable),
+    ("required", SslMode::Require),
+    ("verify_ca", SslMode::VerifyCa),
+    ("verify_identity", SslMode::VerifyFull),
+    ("verify-identity", SslMode::VerifyFull),
+];
 
 /// What becomes of values other stores do not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +48,7 @@ impl Server {
     /// Checks the settings and joins them with secret and session.
     pub(super) fn new(settings: &Map<String, Value>, secrets: &Secrets, session: Session) -> Result<Arc<Self>> {
         let settings = Settings::check(&super::DESCRIPTOR, settings)?;
-        let ssl_mode = match settings.text("sslMode")?.map(str::to_ascii_lowercase).as_deref() {
-            None | Some("prefer" | "preferred") => SslMode::Prefer,
-            Some("disable" | "disabled") => SslMode::Disable,
-            Some("require" | "required") => SslMode::Require,
-            Some("verify-ca" | "verify_ca" | "verifyca") => SslMode::VerifyCa,
-            Some("verify-full" | "verify_identity" | "verify-identity" | "verifyfull") => SslMode::VerifyFull,
-            Some(_) => {
-                let why = "must be one of disable, prefer, require, verify-ca, verify-full";
-                return Err(settings.refuse("sslMode", why));
-            }
-        };
+        let ssl_mode = settings.ssl_mode(SSL_MODES)?;
         let odd = |name: &str| match settings.text(name)?.map(str::to_ascii_lowercase).as_deref() {
             None | Some("refuse") => Ok(Odd::Refuse),
             Some("text") => Ok(Odd::Text),
@@ -71,9 +62,7 @@ impl Server {
             ssl_mode,
             zero_dates: odd("zeroDates")?,
             long_times: odd("longTimes")?,
-            connect_timeout: Duration::from_secs(
-                settings.integer("connectTimeoutSeconds", 1..=600)?.unwrap_or(15) as u64
-            ),
+            connect_timeout: settings.connect_timeout()?,
             password: secrets.get("password").map(|secret| Secret::new(secret.expose().clone())),
             session,
         }))
@@ -83,17 +72,6 @@ impl Server {
     pub(super) fn place(&self) -> String {
         format!("MySQL {}:{}", self.host, self.port)
     }
-}
-
-const fn setting(
-    name: &'static str,
-    aliases: &'static [&'static str],
-    kind: SettingKind,
-    required: bool,
-    bound: bool,
-    help: &'static str,
-) -> SettingDescriptor {
-    SettingDescriptor { name, aliases, kind, required, bound, help }
 }
 
 /// What forms, connection strings and documents may say.

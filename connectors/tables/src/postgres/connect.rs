@@ -13,9 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::client::Client;
 use super::errors::{self, ServerError};
-use super::settings::{Server, SslMode};
+use super::settings::Server;
 use super::tls;
 use super::wire::{Stream, Wire};
+use crate::tls::SslMode;
 
 /// What a session of ours is set to. Texts of values follow from these; the last makes a commit that was answered one that
 /// lasts, where the server's owner lets go of that for others.

@@ -8,17 +8,8 @@ use dmg_protocol::catalog::{SettingDescriptor, SettingKind};
 use dmg_protocol::{Secret, Secrets};
 use serde_json::{Map, Value};
 
-use crate::settings::Settings;
-
-/// How TLS is used; the words and their meaning are PostgreSQL's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SslMode {
-    Disable,
-    Prefer,
-    Require,
-    VerifyCa,
-    VerifyFull,
-}
+use crate::settings::{Settings, setting};
+use crate::tls::SslMode;
 
 /// A server, a database and who logs in.
 pub(super) struct Server {
@@ -36,26 +27,14 @@ impl Server {
     /// Checks the settings and joins them with secret and session.
     pub(super) fn new(settings: &Map<String, Value>, secrets: &Secrets, session: Session) -> Result<Arc<Self>> {
         let settings = Settings::check(&super::DESCRIPTOR, settings)?;
-        let ssl_mode = match settings.text("sslMode")?.map(str::to_ascii_lowercase).as_deref() {
-            None | Some("prefer") => SslMode::Prefer,
-            Some("disable") => SslMode::Disable,
-            Some("require") => SslMode::Require,
-            Some("verify-ca" | "verifyca") => SslMode::VerifyCa,
-            Some("verify-full" | "verifyfull") => SslMode::VerifyFull,
-            Some(_) => {
-                let why = "must be one of disable, prefer, require, verify-ca, verify-full";
-                return Err(settings.refuse("sslMode", why));
-            }
-        };
+        let ssl_mode = settings.ssl_mode(&[])?;
         Ok(Arc::new(Server {
             host: settings.required("host")?.to_owned(),
             port: settings.integer("port", 1..=65_535)?.unwrap_or(5432) as u16,
             database: settings.required("database")?.to_owned(),
             user: settings.required("user")?.to_owned(),
             ssl_mode,
-            connect_timeout: Duration::from_secs(
-                settings.integer("connectTimeoutSeconds", 1..=600)?.unwrap_or(15) as u64
-            ),
+            connect_timeout: settings.connect_timeout()?,
             password: secrets.get("password").map(|secret| Secret::new(secret.expose().clone())),
             session,
         }))
@@ -65,17 +44,6 @@ impl Server {
     pub(super) fn place(&self) -> String {
         format!("PostgreSQL {}:{}", self.host, self.port)
     }
-}
-
-const fn setting(
-    name: &'static str,
-    aliases: &'static [&'static str],
-    kind: SettingKind,
-    required: bool,
-    bound: bool,
-    help: &'static str,
-) -> SettingDescriptor {
-    SettingDescriptor { name, aliases, kind, required, bound, help }
 }
 
 /// What forms, connection strings and documents may say.

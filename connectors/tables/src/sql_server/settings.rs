@@ -92,9 +92,7 @@ impl Server {
             isolation: isolation(&settings)?,
             read_only: read_only(&settings)?,
             packet_bytes: settings.integer("packetSize", 512..=32_767)?.map(|bytes| bytes as u32),
-            connect_timeout: Duration::from_secs(
-                settings.integer("connectTimeoutSeconds", 1..=600)?.unwrap_or(15) as u64
-            ),
+            connect_timeout: settings.connect_timeout()?,
             session,
         }))
     }
