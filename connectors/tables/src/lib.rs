@@ -3,6 +3,7 @@
 
 mod arrays;
 mod batch;
+mod connector;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod lost;
@@ -17,8 +18,7 @@ mod tls;
 use dmg_connector::TableConnector;
 
 /// All table stores. A new one is a folder and a line here.
-pub const STORES: &[&dyn TableConnector] =
-    &[&mysql::MySql, &postgres::Postgres, &sql_server::SqlServer, &sqlite::Sqlite];
+pub const STORES: &[&dyn TableConnector] = &[&mysql::STORE, &postgres::STORE, &sql_server::STORE, &sqlite::STORE];
 
 /// The store of that connector name.
 pub fn store(name: &str) -> Option<&'static dyn TableConnector> {

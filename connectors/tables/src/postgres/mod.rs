@@ -34,12 +34,13 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dmg_connector::{Column, Result, Session, Sink, SinkRequest, Source, TableConnection, TableConnector};
+use dmg_connector::{Column, Result, Session, Sink, SinkRequest, Source, TableConnection};
 use dmg_protocol::Secrets;
 use dmg_protocol::catalog::{Capability, StoreDescriptor};
 use dmg_protocol::job::{ListedTable, ProcedureCall, ProcedureOutcome, StoreObject};
 use serde_json::{Map, Value};
 
+use crate::connector::Connector;
 use settings::Server;
 
 /// What the catalog says of PostgreSQL.
@@ -69,28 +70,10 @@ static DESCRIPTOR: StoreDescriptor = StoreDescriptor {
 };
 
 /// The connector.
-pub(crate) struct Postgres;
+pub(crate) static STORE: Connector = Connector { descriptor: &DESCRIPTOR, connection };
 
-#[async_trait]
-impl TableConnector for Postgres {
-    fn descriptor(&self) -> &'static StoreDescriptor {
-        &DESCRIPTOR
-    }
-
-    fn validate(&self, settings: &Map<String, Value>) -> Result<()> {
-        let session = Session::new(dmg_ambient::Ambient::real(), "dmg/validate");
-        Server::new(settings, &Secrets::none(), session).map(drop)
-    }
-
-    async fn open(
-        &self,
-        settings: &Map<String, Value>,
-        secrets: &Secrets,
-        session: Session,
-    ) -> Result<Arc<dyn TableConnection>> {
-        let server = Server::new(settings, secrets, session)?;
-        Ok(Arc::new(Connection { server }))
-    }
+fn connection(settings: &Map<String, Value>, secrets: &Secrets, session: Session) -> Result<Arc<dyn TableConnection>> {
+    Ok(Arc::new(Connection { server: Server::new(settings, secrets, session)? }))
 }
 
 /// A server that was named; sessions are opened as they are needed.

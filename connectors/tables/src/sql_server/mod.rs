@@ -29,12 +29,13 @@ mod write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dmg_connector::{Column, Result, Session, Sink, SinkRequest, Source, TableConnection, TableConnector};
+use dmg_connector::{Column, Result, Session, Sink, SinkRequest, Source, TableConnection};
 use dmg_protocol::catalog::{Capability, StoreDescriptor};
 use dmg_protocol::job::{ListedTable, ProcedureCall, ProcedureOutcome, StoreObject};
 use dmg_protocol::{Fault, Secrets};
 use serde_json::{Map, Value};
 
+use crate::connector::Connector;
 use settings::Server;
 
 /// What the catalog says of SQL Server.
@@ -64,28 +65,10 @@ static DESCRIPTOR: StoreDescriptor = StoreDescriptor {
 };
 
 /// The connector.
-pub(crate) struct SqlServer;
+pub(crate) static STORE: Connector = Connector { descriptor: &DESCRIPTOR, connection };
 
-#[async_trait]
-impl TableConnector for SqlServer {
-    fn descriptor(&self) -> &'static StoreDescriptor {
-        &DESCRIPTOR
-    }
-
-    fn validate(&self, settings: &Map<String, Value>) -> Result<()> {
-        let session = Session::new(dmg_ambient::Ambient::real(), "dmg/validate");
-        Server::new(settings, &Secrets::none(), session).map(drop)
-    }
-
-    async fn open(
-        &self,
-        settings: &Map<String, Value>,
-        secrets: &Secrets,
-        session: Session,
-    ) -> Result<Arc<dyn TableConnection>> {
-        let server = Server::new(settings, secrets, session)?;
-        Ok(Arc::new(Connection { server }))
-    }
+fn connection(settings: &Map<String, Value>, secrets: &Secrets, session: Session) -> Result<Arc<dyn TableConnection>> {
+    Ok(Arc::new(Connection { server: Server::new(settings, secrets, session)? }))
 }
 
 /// A server that was named; sessions are opened as they are needed.

@@ -19,11 +19,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dmg_ambient::Ambient;
-use dmg_connector::{Column, Result, Session, Sink, SinkRequest, Source, TableConnection, TableConnector};
+use dmg_connector::{Column, Result, Session, Sink, SinkRequest, Source, TableConnection};
 use dmg_protocol::Secrets;
 use dmg_protocol::catalog::{Capability, StoreDescriptor};
 use dmg_protocol::job::{ListedTable, StoreObject};
 use serde_json::{Map, Value};
+
+use crate::connector::Connector;
 
 /// What the catalog says of SQLite.
 static DESCRIPTOR: StoreDescriptor = StoreDescriptor {
@@ -49,26 +51,10 @@ static DESCRIPTOR: StoreDescriptor = StoreDescriptor {
 };
 
 /// The connector.
-pub(crate) struct Sqlite;
+pub(crate) static STORE: Connector = Connector { descriptor: &DESCRIPTOR, connection };
 
-#[async_trait]
-impl TableConnector for Sqlite {
-    fn descriptor(&self) -> &'static StoreDescriptor {
-        &DESCRIPTOR
-    }
-
-    fn validate(&self, settings: &Map<String, Value>) -> Result<()> {
-        settings::path(settings).map(drop)
-    }
-
-    async fn open(
-        &self,
-        settings: &Map<String, Value>,
-        _secrets: &Secrets,
-        session: Session,
-    ) -> Result<Arc<dyn TableConnection>> {
-        Ok(Arc::new(Connection { path: settings::path(settings)?, ambient: session.ambient }))
-    }
+fn connection(settings: &Map<String, Value>, _secrets: &Secrets, session: Session) -> Result<Arc<dyn TableConnection>> {
+    Ok(Arc::new(Connection { path: settings::path(settings)?, ambient: session.ambient }))
 }
 
 /// A database file that was named.
