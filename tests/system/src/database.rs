@@ -1,7 +1,8 @@
 //! A PostgreSQL database of one test's own, spoken to by psql, a client nobody here wrote.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
+
+use crate::client;
 
 /// A database that goes away with its test.
 #[derive(Debug)]
@@ -30,11 +31,8 @@ impl Database {
     pub fn create_at(url: &str, password_file: &str) -> Database {
         let (server, _) = url.rsplit_once('/').expect("the URL names a database");
         let password = std::fs::read_to_string(password_file).expect("the password file can be read");
-        // By chance, not by process id: servers outlive processes, and ids come again.
-        let chance: String = dmg_ambient::Ambient::real().uuid().chars().take(8).collect();
-        let name = format!("test_{chance}");
         let (server, password_file) = (server.to_owned(), password_file.to_owned());
-        let database = Database { server, name, password_file, password: password.trim().to_owned() };
+        let database = Database { server, name: client::name(), password_file, password: password.trim().to_owned() };
         database.maintain(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", database.name));
         database.maintain(&format!("CREATE DATABASE {} TEMPLATE template0", database.name));
         database
@@ -47,9 +45,7 @@ impl Database {
 
     /// The server's host and port.
     pub fn host_and_port(&self) -> (String, u16) {
-        let place = self.server.rsplit('@').next().expect("there is a host");
-        let (host, port) = place.split_once(':').expect("there is a port");
-        (host.to_owned(), port.parse().expect("the port is a number"))
+        client::host_and_port(&self.server)
     }
 
     /// The user of the tests.
@@ -88,18 +84,9 @@ impl Database {
     }
 
     fn psql(&self, url: &str, text: &str) -> String {
-        let mut child = Command::new("psql")
-            .args(["-qAtX", "-v", "ON_ERROR_STOP=1", url])
-            .env("PGPASSWORD", &self.password)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("psql is installed");
-        child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("psql reads");
-        let output = child.wait_with_output().expect("psql ends");
-        assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("psql prints UTF-8")
+        let mut psql = Command::new("psql");
+        psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1", url]).env("PGPASSWORD", &self.password);
+        client::answer(&mut psql, text)
     }
 }
 

@@ -2,6 +2,7 @@
 //! here stands in for a part that can run. It never sleeps: it waits for conditions with a deadline.
 #![expect(clippy::print_stderr, reason = "a test that cannot run must say so")]
 
+mod client;
 pub mod database;
 pub mod installation;
 pub mod mariadb;

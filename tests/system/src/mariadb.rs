@@ -1,7 +1,8 @@
 //! A MariaDB database of one test's own, spoken to by the server's own client.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
+
+use crate::client;
 
 /// A database that goes away with its test.
 #[derive(Debug)]
@@ -22,10 +23,12 @@ impl Database {
         let password_file = dmg_ambient::environment("DMG_TEST_MARIADB_PASSWORD_FILE")?;
         let (server, _) = url.trim_start_matches("mysql://").rsplit_once('/').expect("the URL names a database");
         let password = std::fs::read_to_string(&password_file).expect("the password file can be read");
-        let chance: String = dmg_ambient::Ambient::real().uuid().chars().take(8).collect();
-        let name = format!("test_{chance}");
-        let database =
-            Database { server: server.to_owned(), name, password_file, password: password.trim().to_owned() };
+        let database = Database {
+            server: server.to_owned(),
+            name: client::name(),
+            password_file,
+            password: password.trim().to_owned(),
+        };
         database.run("", &format!("CREATE DATABASE {} CHARACTER SET utf8mb4", database.name));
         Some(database)
     }
@@ -37,9 +40,7 @@ impl Database {
 
     /// Host and port of the server.
     pub fn host_and_port(&self) -> (String, u16) {
-        let place = self.server.rsplit('@').next().expect("there is a host");
-        let (host, port) = place.split_once(':').expect("there is a port");
-        (host.to_owned(), port.parse().expect("the port is a number"))
+        client::host_and_port(&self.server)
     }
 
     /// The user of the tests.
@@ -63,18 +64,7 @@ impl Database {
         if !database.is_empty() {
             command.arg(database);
         }
-        let mut child = command
-            .env("MYSQL_PWD", &self.password)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the MariaDB client is installed");
-        child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("the client reads");
-        let output = child.wait_with_output().expect("the client ends");
-        let start: String = text.chars().take(200).collect();
-        assert!(output.status.success(), "{start}\n{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("the client prints UTF-8")
+        client::answer(command.env("MYSQL_PWD", &self.password), text)
     }
 }
 
