@@ -35,7 +35,12 @@ pub const TARGETS: &[Target] = &[
         run: dmg_tables::fuzz::postgres_copy,
         seeds: dmg_tables::fuzz::postgres_copy_seeds,
         bytes_max: 4096,
-        sources: &["connectors/tables/src/postgres/decode.rs", "connectors/tables/src/postgres/numeric.rs"],
+        sources: &[
+            "connectors/tables/src/arrays.rs",
+            "connectors/tables/src/batch.rs",
+            "connectors/tables/src/postgres/decode.rs",
+            "connectors/tables/src/postgres/numeric.rs",
+        ],
     },
     Target {
         name: "mysql_rows",
