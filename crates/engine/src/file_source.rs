@@ -114,6 +114,15 @@ impl Origin {
 }
 
 impl Held {
+    /// What it means that it cannot be opened any more: it was there when it was listed.
+    fn gone(&self, error: dmg_connector::Error) -> dmg_connector::Error {
+        if !error.fault.code.ends_with("Missing") {
+            return error;
+        }
+        let message = format!("The file {} was removed while it was copied.", self.origin.label());
+        dmg_connector::Error::caused(Fault::new("UserErrorSourceChanged", message), error)
+    }
+
     /// Whether it is still what was listed.
     async fn unchanged(&self) -> Result<()> {
         let Origin::Listed { store, entry, .. } = &self.origin else { return Ok(()) };
@@ -275,7 +284,7 @@ impl Files {
         rejects: Option<Arc<Rejects>>,
     ) -> Result<(BatchStream, u64)> {
         let held = &self.held[piece.file];
-        let reader = held.origin.open().await?;
+        let reader = held.origin.open().await.map_err(|error| held.gone(error))?;
         let looked;
         let shape = match &held.shape {
             Some(shape) => shape,
