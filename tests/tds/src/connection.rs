@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::errors::{Failure, SqlError};
 use crate::fault::Fault;
@@ -176,7 +177,7 @@ fn faulty(session: &mut Session, text: &str, out: &mut Out) -> Result<bool, Fail
             Fault::Drip(size, pause) => out.bytes_fault(|bytes_fault| bytes_fault.drip = Some((size, pause))),
             Fault::Truncate => out.truncate = true,
             Fault::WrongToken => out.wrong_token = true,
-            Fault::Delay(milliseconds) => session.pause(milliseconds, out)?,
+            Fault::Delay(milliseconds) => out.listen(Duration::from_millis(milliseconds))?,
             Fault::Error(1205, _) => return Err(SqlError::deadlock().into()),
             Fault::Error(number, text) => {
                 let text = if text.is_empty() { format!("Error {number} on demand.") } else { text };

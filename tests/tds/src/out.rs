@@ -1,5 +1,7 @@
 //! An answer: tokens gathered into packets. The last DONE is held back until it is known whether anything follows.
 
+use std::time::Duration;
+
 use crate::errors::{Failure, SqlError};
 use crate::read::WireError;
 use crate::transport::Line;
@@ -107,7 +109,16 @@ impl Out {
 
     /// Looks whether the client has cancelled.
     pub(crate) fn poll(&mut self) -> Result<(), Failure> {
-        if !self.deaf && self.line.borrow_mut().attention()? { Err(Failure::Attention) } else { Ok(()) }
+        self.listen(Duration::ZERO)
+    }
+
+    /// Takes that time, or less if the client cancels.
+    pub(crate) fn listen(&mut self, time: Duration) -> Result<(), Failure> {
+        if self.deaf {
+            std::thread::park_timeout(time);
+            return Ok(());
+        }
+        if self.line.borrow_mut().attention(time)? { Err(Failure::Attention) } else { Ok(()) }
     }
 
     /// Sets faults that act on the connection's bytes.

@@ -1,6 +1,7 @@
 //! Procedures by name: the server's own, those tests register as closures, and those written in T-SQL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::errors::{Failure, SqlError};
 use crate::fault::{Armed, from_call};
@@ -506,7 +507,7 @@ impl Session {
             if limit >= 0 && waited >= limit {
                 return Ok(Answer::status(-1));
             }
-            self.pause(5, out)?;
+            out.listen(Duration::from_millis(5))?;
             waited += 5;
         }
     }

@@ -329,8 +329,7 @@ impl Session {
             if self.lock_timeout.is_some_and(|limit| waited >= limit) {
                 return Err(error.into());
             }
-            out.poll()?;
-            std::thread::sleep(Duration::from_millis(5));
+            out.listen(Duration::from_millis(5))?;
             // SQLite itself has waited as long as its own limit.
             waited += 25;
         }
@@ -357,20 +356,6 @@ impl Session {
     /// Gives up whatever transaction there is.
     pub(crate) fn abandon(&mut self) {
         let _ = self.end(false);
-    }
-
-    /// Waits without being deaf to an attention.
-    pub(crate) fn pause(&self, milliseconds: u64, out: &mut Out) -> Result<(), Failure> {
-        let mut left = milliseconds;
-        loop {
-            out.poll()?;
-            if left == 0 {
-                return Ok(());
-            }
-            let step = left.min(10);
-            std::thread::sleep(Duration::from_millis(step));
-            left -= step;
-        }
     }
 
     pub(crate) fn lock_mode(&self, resource: &str) -> &'static str {

@@ -144,20 +144,30 @@ impl Transport {
         Ok((kind, content, ended))
     }
 
-    /// Whether the client has sent an attention while an answer goes out. A client that is gone is an error.
-    pub(crate) fn attention(&mut self) -> Result<bool, WireError> {
+    /// Whether the client sends an attention within that time while an answer goes out. A client that is gone is an error.
+    pub(crate) fn attention(&mut self, within: Duration) -> Result<bool, WireError> {
         let buffered = match &mut self.tls {
             Some(tls) => tls.process_new_packets().map_err(io::Error::other)?.plaintext_bytes_to_read() > 0,
             None => false,
         };
         if !buffered {
-            self.tcp.set_nonblocking(true)?;
-            let peeked = self.tcp.peek(&mut [0]);
-            self.tcp.set_nonblocking(false)?;
+            let peeked = if within.is_zero() {
+                self.tcp.set_nonblocking(true)?;
+                let peeked = self.tcp.peek(&mut [0]);
+                self.tcp.set_nonblocking(false)?;
+                peeked
+            } else {
+                self.tcp.set_read_timeout(Some(within))?;
+                let peeked = self.tcp.peek(&mut [0]);
+                self.tcp.set_read_timeout(None)?;
+                peeked
+            };
             match peeked {
                 Ok(0) => return Err(WireError::Io(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    return Ok(false);
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -202,8 +202,9 @@ impl Client {
         self.wire.send().await?;
         self.idle = true;
         if parameters > 0 {
-            let message = "The query has placeholders (?), and there is nothing to put in their place.";
-            return Err(Fault::new("UserErrorSettings", message).into());
+            let message = "The query has parameters (?), and a copy gives a query none.";
+            let remedy = "Write the values into the query, or let an expression of the pipeline do so.";
+            return Err(Fault::new("UserErrorSettings", message).remedy(remedy).into());
         }
         Ok(described)
     }

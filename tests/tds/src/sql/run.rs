@@ -1,5 +1,7 @@
 //! Running statements: what each does and what the client is told.
 
+use std::time::Duration;
+
 use rusqlite::params;
 
 use super::emit::Emit;
@@ -260,7 +262,7 @@ impl Session {
             Kind::WaitDelay(value) => {
                 let text = Emit::constant(self, value)?.1.to_text();
                 let moment = crate::value::Moment::parse(&text).ok_or_else(|| SqlError::syntax(&text))?;
-                self.pause((moment.ticks / 10_000) as u64, out)?;
+                out.listen(Duration::from_millis((moment.ticks / 10_000) as u64))?;
                 Flow::Next
             }
             Kind::Kill(value) => {
