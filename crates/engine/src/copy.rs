@@ -7,46 +7,32 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dmg_ambient::Ambient;
-use dmg_connector::{
-    BatchLimits, Checkpoint, Column, Committed, MarkContent, MarkState, Result, Session, Sink, SinkPlan, SinkRequest,
-    Source, Sums, schema,
-};
-use dmg_protocol::job::{CopyJob, CopyOptions, Drift, FormatSpec};
+use dmg_connector::{BatchLimits, Checkpoint, Column, Result, Sink, Source, Sums, schema};
+use dmg_protocol::job::CopyJob;
 use dmg_protocol::worker::{OUTCOME, OUTCOME_UNKNOWN, Progress};
-use dmg_protocol::{
-    Attempt, Bottleneck, Digest, Fault, Plan, Receipt, ReceiptColumn, Retry, Secrets, SideReport, Skipped, StageTime,
-    VerifyLevel,
-};
+use dmg_protocol::{Attempt, Fault, Plan, Receipt, Secrets, StageTime, VerifyLevel};
 use tokio_util::sync::CancellationToken;
 
-use crate::bottleneck::{self, Spent};
+use self::plan::{Planning, own, reading_lanes};
 use crate::lanes::{Counters, Moved, Work};
-use crate::open::{self, Stores};
-use crate::planner::{Planned, Wishes, plan_declared};
-use crate::redirect::Redirect;
+use crate::open::Stores;
+use crate::planner::Planned;
 use crate::resume::{self, Beginning};
 use crate::throttle::Throttle;
 use crate::tolerate::Tolerate;
 use crate::watchdog::Watchdog;
-use crate::{added, lanes, proof, screen, watched};
+use crate::{lanes, proof, screen};
 
-/// Lanes at least where memory allows: while one waits for a store, another works.
-const LANES: usize = 2;
-/// Most lanes when the author names no number; beyond, stores are the limit.
-const LANES_CHOSEN_MAX: usize = 8;
-/// Most lanes whatever the author says.
-const LANES_MAX: usize = 32;
-/// Memory a lane needs to work well, and the least it can work with.
-const LANE_BYTES: usize = 64 * 1024 * 1024;
-const LANE_BYTES_MIN: usize = 8 * 1024 * 1024;
+mod commit;
+mod plan;
+mod receipt;
+
 /// Rows of one batch.
 const BATCH_ROWS: usize = 8 * 1024;
 /// Pause between two progress reports.
 const PROGRESS: Duration = Duration::from_millis(250);
 /// How often a copy is done again because another writer added rows that ours collide with, after they were screened.
 const COLLISIONS_MAX: u32 = 2;
-/// How often a doubtful commit is looked up before giving up.
-const DOUBT_LOOKUPS_MAX: u32 = 8;
 
 /// What to copy, as whom.
 pub struct CopyRequest {
@@ -183,11 +169,6 @@ impl Run {
         self.request.job.options.memory_mib.max(32) as usize * 1024 * 1024
     }
 
-    /// What was staged in parts can be read back by all cores, however few parts the source had.
-    fn reading_lanes(&self, lanes: usize) -> usize {
-        lanes.max(lanes_wanted(None, self.budget(), cores()).min(LANES))
-    }
-
     fn limits(&self) -> BatchLimits {
         let budget = self.budget();
         let rows = Throttle::batch_rows(&self.request.job.options, BATCH_ROWS);
@@ -243,113 +224,6 @@ impl Run {
             }
         }
         result
-    }
-
-    async fn plan(&mut self, stores: &dyn Stores) -> Result<Planning> {
-        let options = self.request.job.options.clone();
-        let wanted = lanes_wanted(options.parallel, self.budget(), cores());
-        let session = Session {
-            ambient: self.ambient.clone(),
-            application: self.request.attempt.session_name(),
-            extra_ca: Arc::new(self.request.extra_ca.clone()),
-        };
-        let job = &self.request.job;
-        let request = SinkRequest {
-            attempt: self.request.attempt.clone(),
-            object: job.sink.object.clone(),
-            mode: options.mode,
-            keys: options.keys.clone(),
-            slice: options.slice.clone(),
-            procedure: options.procedure.clone(),
-            batch_rows: options.batch_rows,
-            batch_timeout: options.batch_timeout_seconds.map(Duration::from_secs),
-            add_columns: options.drift == Drift::Add,
-            pre_copy_script: options.pre_copy_script.clone(),
-            create_table: options.create_table,
-            lanes: wanted,
-            budget_bytes: self.budget() / 2,
-            screen: options.tolerance.is_some(),
-        };
-        let secrets = &self.request.sink_secrets;
-        let opened = open::sink(stores, &job.sink, secrets, session.clone(), request, options.verify);
-        let mut sink = self.watchdog.opened_sink(&open::title(stores, &job.sink.store), opened).await?;
-        match sink.mark().await? {
-            MarkState::None => {}
-            MarkState::Committed(committed) => {
-                let redirect = self.redirect(stores, session).await?.map(Box::new);
-                return Ok(Planning::AlreadyCommitted { sink, committed, redirect });
-            }
-            MarkState::Newer(epoch) => return Err(newer(epoch).into()),
-        }
-        let mut redirect = self.redirect(stores, session.clone()).await?;
-        let job = &self.request.job;
-        let rows_per_part = open::rows_per_part(stores, &job.sink)?;
-        let secrets = &self.request.source_secrets;
-        let endpoint = added::readable(&job.source);
-        let opened = open::source(stores, &endpoint, secrets, session, wanted, rows_per_part);
-        let source = self.watchdog.opened_source(&open::title(stores, &endpoint.store), &endpoint, opened).await?;
-        let source = added::with(source, &options.added, &self.request.attempt)?;
-        let target = sink.columns().await?;
-        let columns = plan_declared(
-            source.columns(),
-            target.as_deref(),
-            &Wishes {
-                mapping: &job.mapping,
-                declared: &job.source.declared,
-                options: &options,
-                writes_text: matches!(&job.sink.format, Some(FormatSpec::Text(_))),
-            },
-            sink.as_ref(),
-        )?;
-        let column_plans: Vec<_> = columns.iter().map(|column| column.plan.clone()).collect();
-        if options.verify < VerifyLevel::Transferred {
-            // What goes directly into the target cannot be read back before the commit: a bit turned on the way there
-            // would be committed. So only who asks for less gets the shape that needs to know how little will come.
-            sink.expect(source.rows_estimate(), source.parts().len());
-        }
-        let SinkPlan { shape, condition, mut notices } = sink.plan(&column_plans).await?;
-        notices.extend(source.notices());
-        let hashed: Vec<Column> = columns
-            .iter()
-            .map(|column| Column {
-                name: column.plan.sink.clone(),
-                kind: column.plan.kind,
-                type_name: column.plan.source_type.clone(),
-                nullable: true,
-                key: false,
-            })
-            .collect();
-        let lanes = wanted.min(source.parts().len()).max(1);
-        let plan = Plan {
-            version: 1,
-            attempt: self.request.attempt.clone(),
-            source: source.label(),
-            target: sink.label(),
-            columns: column_plans,
-            parts: source.parts().to_vec(),
-            lanes: lanes as u32,
-            mode: options.mode,
-            shape,
-            condition,
-            verify: options.verify,
-            notices,
-        };
-        if let Some(redirect) = &mut redirect {
-            let ragged = matches!(&job.source.format, Some(FormatSpec::Text(_)));
-            redirect.plan(own(source.columns(), &options), ragged);
-        }
-        let required = if options.tolerance.is_some() { required(&columns, target.as_deref()) } else { Vec::new() };
-        let tolerate = options.tolerance.map(|limits| Arc::new(Tolerate::new(limits, redirect)));
-        let (source, sink) = (source.into(), sink.into());
-        Ok(Planning::Ready(Box::new(Ready { source, sink, columns, hashed, plan, tolerate, required })))
-    }
-
-    /// The redirect file of this run, where the author asked for one.
-    async fn redirect(&self, stores: &dyn Stores, session: Session) -> Result<Option<Redirect>> {
-        let request = &self.request;
-        let wanted = request.job.options.tolerance.as_ref().and_then(|tolerance| tolerance.redirect.as_ref());
-        let Some(wanted) = wanted else { return Ok(None) };
-        open::redirect(stores, wanted, &request.redirect_secrets, session, &request.attempt).await.map(Some)
     }
 
     /// Makes the staging, or goes on with that of an earlier attempt: gives the parts that need not be read again.
@@ -473,7 +347,7 @@ impl Run {
         let staged = ready.sink.staged(lanes).await.map_err(proof::as_failed_proof)?;
         let arrived = match (staged, &moved.decoded) {
             (Some(staged), _) => {
-                proof::digest_all(staged.into(), &ready.hashed, self.reading_lanes(lanes), self.limits())
+                proof::digest_all(staged.into(), &ready.hashed, reading_lanes(lanes, self.budget()), self.limits())
                     .await
                     .map_err(proof::as_failed_proof)?
             }
@@ -484,299 +358,12 @@ impl Run {
         proof::compare(&ready.hashed, &moved.read, &arrived)?;
         Ok(Some(arrived))
     }
-
-    async fn commit(
-        &mut self,
-        ready: &Ready,
-        moved: &Moved,
-        arrived: Option<Sums>,
-        observer: &dyn Observer,
-    ) -> Result<Receipt> {
-        self.begins("commit");
-        observer.progress(self.progress("commit", ready));
-        dmg_ambient::failpoint!("engine.commit.ask", dmg_connector::cut());
-        if !observer.may_commit().await? {
-            let message = "The lease on this job is over; another attempt may hold it.";
-            return Err(Fault::new("SystemErrorLeaseLost", message).into());
-        }
-        dmg_ambient::failpoint!("engine.commit.granted", dmg_connector::cut());
-        let redirected = match ready.tolerate.as_ref().and_then(|tolerate| tolerate.redirect()) {
-            Some(redirect) => redirect.commit().await?,
-            None => None,
-        };
-        dmg_ambient::failpoint!("engine.redirected", dmg_connector::cut());
-        let digest = arrived.as_ref().map_or(String::new(), Sums::row_hex);
-        let content = MarkContent { rows: moved.read.rows, digest };
-        let committed = match self.commit_surely(ready, &content).await {
-            Err(error) if screen::collided(ready.tolerate.is_some(), ready.sink.as_ref(), &error).await => {
-                self.collided = true;
-                return Err(error);
-            }
-            committed => committed?,
-        };
-        dmg_ambient::failpoint!("engine.commit.answered");
-        if committed.epoch != ready.plan.attempt.epoch {
-            // An earlier attempt, thought dead, committed after this one had looked for its mark: what it read is there,
-            // and what this one read is not.
-            left_behind(ready.sink.abort().await);
-            let redirect = ready.tolerate.as_ref().and_then(|tolerate| tolerate.redirect());
-            return self.found(ready.sink.as_ref(), committed, redirect).await;
-        }
-        self.begins("report");
-        self.lap("commit");
-        if ready.plan.verify == VerifyLevel::Full {
-            self.confirm(ready, moved).await?;
-            self.lap("confirm");
-        }
-        dmg_ambient::failpoint!("engine.report");
-        let mut receipt = self.receipt(ready, moved, arrived, &committed);
-        if let Some(tolerate) = &ready.tolerate {
-            let skipped = tolerate.report(redirected.as_ref());
-            receipt.read.rows += skipped.rows;
-            receipt.skipped = Some(skipped);
-        }
-        if self.collisions > 0 {
-            let times = if self.collisions == 1 { "once" } else { "twice" };
-            receipt.notices.push(format!(
-                "The copy was done again {times}: meanwhile another writer had added rows that its rows collide with."
-            ));
-        }
-        Ok(receipt)
-    }
-
-    /// Commits, and on any doubt reads the mark before anything else.
-    async fn commit_surely(&self, ready: &Ready, content: &MarkContent) -> Result<Committed> {
-        let mut lookups = 0;
-        loop {
-            let error = match ready.sink.commit(content).await {
-                Ok(committed) => return Ok(committed),
-                Err(error) if error.fault.code == "StoreErrorCommitRefused" => {
-                    // The target changed: perhaps by an earlier epoch of this very run, which is as good.
-                    return match ready.sink.mark().await {
-                        Ok(MarkState::Committed(committed)) if committed.digest == content.digest => Ok(committed),
-                        _ => Err(error),
-                    };
-                }
-                Err(error) if error.outcome_unknown && lookups < DOUBT_LOOKUPS_MAX => error,
-                Err(error) => return Err(error),
-            };
-            tracing::info!(fault = %error.fault.code, "no answer to the commit; reading the mark");
-            loop {
-                lookups += 1;
-                let pause = self.ambient.backoff(Duration::from_millis(500), lookups, Duration::from_secs(10));
-                self.ambient.sleep(pause).await;
-                dmg_ambient::failpoint!("engine.mark.read");
-                match ready.sink.mark().await {
-                    Ok(MarkState::Committed(committed)) => return Ok(committed),
-                    Ok(MarkState::Newer(epoch)) => return Err(newer(epoch).into()),
-                    // What took too long once would take too long again; nobody knows yet whether it goes on.
-                    Ok(MarkState::None) if watched::late(&error) => return Err(error),
-                    Ok(MarkState::None) => break,
-                    Err(_) if lookups < DOUBT_LOOKUPS_MAX => {}
-                    Err(_) => return Err(error),
-                }
-            }
-        }
-    }
-
-    async fn confirm(&self, ready: &Ready, moved: &Moved) -> Result<()> {
-        let lanes = ready.plan.lanes as usize;
-        let Some(source) = ready.sink.committed(lanes).await? else { return Ok(()) };
-        let found = proof::digest_all(source.into(), &ready.hashed, lanes, self.limits()).await?;
-        proof::compare(&ready.hashed, &moved.read, &found).map_err(|error| {
-            let message = format!("The commit happened, but the target now differs. {}", error.fault.message);
-            let remedy = "Another writer may have changed the target after the commit; compare it and run again.";
-            Fault::new("SystemErrorVerification", message).remedy(remedy).retry(Retry::AfterFix).into()
-        })
-    }
-
-    fn receipt(&self, ready: &Ready, moved: &Moved, arrived: Option<Sums>, committed: &Committed) -> Receipt {
-        let plan = &ready.plan;
-        let evidence = match (&arrived, &moved.decoded, plan.verify) {
-            (Some(_), Some(_), _) => "encodedDecode",
-            (Some(_), None, _) => "stagedReadBack",
-            (None, _, VerifyLevel::Counts) => "rowCount",
-            _ => "none",
-        };
-        let report = |sums: &Sums| -> Option<Digest> {
-            (plan.verify >= VerifyLevel::Transferred).then(|| sums.report(&ready.hashed))
-        };
-        let (from, to) = (ready.source.traffic(), ready.sink.traffic());
-        Receipt {
-            version: 1,
-            attempt: plan.attempt.clone(),
-            parties: self.request.job.parties.clone(),
-            program: program(),
-            source: plan.source.clone(),
-            target: plan.target.clone(),
-            started: self.started.clone(),
-            ended: self.ambient.rfc3339(),
-            columns: plan
-                .columns
-                .iter()
-                .map(|column| ReceiptColumn {
-                    source: column.source.clone(),
-                    sink: column.sink.clone(),
-                    kind: column.kind,
-                    source_type: column.source_type.clone(),
-                    sink_type: column.sink_type.clone(),
-                    verdict: column.verdict,
-                })
-                .collect(),
-            read: SideReport {
-                rows: moved.read.rows,
-                bytes: from.bytes(),
-                files: 0,
-                peak_connections: from.peak(),
-                digest: report(&moved.read),
-            },
-            written: SideReport {
-                rows: moved.rows_written,
-                bytes: to.bytes().max(moved.bytes_written),
-                files: ready.sink.files(),
-                peak_connections: to.peak(),
-                digest: arrived.as_ref().and_then(report),
-            },
-            verify: plan.verify,
-            evidence: evidence.to_owned(),
-            mode: plan.mode,
-            shape: plan.shape,
-            mark: committed.mark.clone(),
-            found_committed: false,
-            restarted: self.beginning.restarted.clone(),
-            resumed: self.beginning.resumed.clone(),
-            repeated: (moved.repeated.parts > 0).then(|| moved.repeated.clone()),
-            skipped: None,
-            stages: self.stages.clone(),
-            bottleneck: self.bottleneck(plan, moved),
-            notices: plan.notices.clone(),
-        }
-    }
-
-    fn bottleneck(&self, plan: &Plan, moved: &Moved) -> Bottleneck {
-        let seconds = |stage: &str| self.stages.iter().find(|it| it.stage == stage).map_or(0.0, |it| it.seconds);
-        let spent = Spent {
-            reading: moved.read_seconds,
-            source_waited: moved.source_waited,
-            converting: moved.convert_seconds,
-            writing: moved.write_seconds,
-            sink_waited: moved.sink_waited,
-            queued: moved.queued,
-            throttled: moved.throttled_seconds,
-            commit: seconds("commit"),
-            lanes: plan.lanes,
-        };
-        let moving = seconds("move");
-        bottleneck::report(&spent, if moving > 0.0 { self.counters.parallel_seconds() / moving } else { 0.0 })
-    }
-
-    /// An earlier attempt of this run committed; its mark is all that is left to tell of it.
-    async fn found(&mut self, sink: &dyn Sink, committed: Committed, redirect: Option<&Redirect>) -> Result<Receipt> {
-        // The redirect file was committed before the target, so it tells what was left out.
-        let mark = match redirect {
-            Some(redirect) => redirect.mark().await?,
-            None => None,
-        };
-        // Another epoch's file tells of other rows.
-        let foreign = mark.as_ref().is_some_and(|mark| mark.epoch != committed.epoch);
-        let mark = mark.filter(|_| !foreign);
-        let tolerant = self.request.job.options.tolerance.is_some();
-        let skipped = mark.zip(redirect).map(|(mark, redirect)| Skipped {
-            rows: mark.rows,
-            redirect: Some(redirect.label()),
-            digest: Some(mark.digest),
-            by_code: BTreeMap::new(),
-        });
-        self.lap("plan");
-        let digest = |rows| {
-            (!committed.digest.is_empty()).then(|| Digest {
-                algorithm: dmg_connector::ALGORITHM.to_owned(),
-                rows,
-                columns: Vec::new(),
-                row_sum: committed.digest.clone(),
-            })
-        };
-        let side = || SideReport { rows: committed.rows, digest: digest(committed.rows), ..SideReport::default() };
-        let options = &self.request.job.options;
-        let mut notices = vec![format!(
-            "Epoch {} had already committed before it was lost; its mark in the target tells rows and digest.",
-            committed.epoch
-        )];
-        let unknown = match redirect {
-            None if tolerant => Some("there is no redirect file"),
-            Some(_) if foreign => Some("the redirect file is of another attempt"),
-            Some(_) if skipped.is_none() => Some("there is no redirect file; if nobody removed it, there were none"),
-            _ => None,
-        };
-        if let Some(why) = unknown {
-            notices.push(format!("How many rows that attempt left out is not known: {why}."));
-        }
-        let read = SideReport { rows: committed.rows + skipped.as_ref().map_or(0, |skipped| skipped.rows), ..side() };
-        Ok(Receipt {
-            version: 1,
-            attempt: Attempt { epoch: committed.epoch, ..self.request.attempt.clone() },
-            parties: self.request.job.parties.clone(),
-            program: program(),
-            source: String::new(),
-            target: sink.label(),
-            started: self.started.clone(),
-            ended: self.ambient.rfc3339(),
-            columns: Vec::new(),
-            read,
-            written: side(),
-            verify: options.verify,
-            evidence: "mark".to_owned(),
-            mode: options.mode,
-            shape: dmg_protocol::CommitShape::Direct,
-            mark: committed.mark.clone(),
-            found_committed: true,
-            restarted: None,
-            resumed: None,
-            repeated: None,
-            skipped,
-            stages: self.stages.clone(),
-            bottleneck: Bottleneck::default(),
-            notices,
-        })
-    }
-}
-
-/// The columns that the source itself has: those the copy adds stand behind them.
-fn own<'a>(columns: &'a [Column], options: &CopyOptions) -> &'a [Column] {
-    &columns[..columns.len().saturating_sub(options.added.len())]
-}
-
-/// How many parts are read at once: as the author says, else by cores, within the memory budget.
-fn lanes_wanted(named: Option<u32>, budget: usize, cores: usize) -> usize {
-    match named {
-        Some(named) => (named as usize).clamp(1, LANES_MAX).min((budget / LANE_BYTES_MIN).max(1)),
-        None => cores.clamp(LANES, LANES_CHOSEN_MAX).min((budget / LANE_BYTES).max(1)),
-    }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(LANES, usize::from)
-}
-
-/// Whether the target takes no NULL in a planned column.
-fn required(columns: &[Planned], target: Option<&[Column]>) -> Vec<bool> {
-    let find = |name: &str| target.and_then(|target| target.iter().find(|column| column.name == name));
-    columns.iter().map(|column| find(&column.plan.sink).is_some_and(|target| !target.nullable)).collect()
-}
-
-enum Planning {
-    Ready(Box<Ready>),
-    AlreadyCommitted { sink: Box<dyn Sink>, committed: Committed, redirect: Option<Box<Redirect>> },
 }
 
 fn left_behind(abort: Result<()>) {
     if let Err(error) = abort {
         tracing::info!(fault = %error.fault.code, "staging left behind; the next attempt removes it");
     }
-}
-
-fn program() -> String {
-    format!("dmg {}", env!("CARGO_PKG_VERSION"))
 }
 
 fn cancelled() -> Fault {
@@ -786,28 +373,4 @@ fn cancelled() -> Fault {
 fn newer(epoch: dmg_protocol::Epoch) -> Fault {
     let message = format!("A later attempt (epoch {epoch}) already works on this target; this one steps down.");
     Fault::new("SystemErrorLeaseLost", message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::lanes_wanted;
-
-    #[test]
-    fn lanes_follow_from_word_cores_and_memory() {
-        let mib = 1024 * 1024;
-        for (named, budget, cores, expect) in [
-            (None, 256, 1, 2),
-            (None, 256, 2, 2),
-            (None, 256, 16, 4),
-            (None, 4096, 64, 8),
-            (None, 64, 16, 1),
-            (None, 32, 16, 1),
-            (Some(1), 256, 16, 1),
-            (Some(6), 256, 2, 6),
-            (Some(100), 4096, 2, 32),
-            (Some(32), 32, 2, 4),
-        ] {
-            assert_eq!(lanes_wanted(named, budget * mib, cores), expect, "{named:?} {budget} MiB {cores} cores");
-        }
-    }
 }

@@ -271,8 +271,8 @@ mod tests {
     #[test]
     fn everything_is_passed_on() {
         let contract = include_str!("../../connector/src/tables.rs");
-        let here = include_str!("watched.rs");
-        for name in ["Source", "Sink", "PartWriter"] {
+        let (here, added) = (include_str!("watched.rs"), include_str!("added.rs"));
+        for (name, here) in [("Source", here), ("Sink", here), ("PartWriter", here), ("Source", added)] {
             let body = contract.split(&format!("pub trait {name}: ")).nth(1).expect("the contract has it");
             let body = body.split("\n}\n").next().expect("it ends");
             let implemented = here.split(&format!("impl {name} for ")).nth(1).expect("it is wrapped");
