@@ -47,10 +47,8 @@ SIZES = {
     "cancels": ("cancel", lambda target: True),
     "replaces": ("replace", lambda target: target.polls),
     "foreign": ("foreign", lambda target: target.mode != "procedure"),
-
     "moving": ("moving", lambda target: target.mode in ("append", "overwrite") and not target.size),
-    # MariaDB's rows travel once more, behind the proof, to its procedure: docs/chaos.md, "What is not shown".
-    "corrupt": ("corrupt", lambda target: target.family in network.PLAIN and target.name != "mariadb-procedure"),
+    "corrupt": ("corrupt", lambda target: target.family in network.PLAIN),
     "repeats": ("repeat", lambda target: True),
     "parts": ("again", lambda target: target.family in points.PARTS),
     "clocks": ("clock", lambda target: True),

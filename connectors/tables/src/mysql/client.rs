@@ -81,6 +81,8 @@ pub(super) struct Client {
     idle: bool,
     status: u16,
     pub(super) version: Version,
+    /// Whether the connection is under TLS.
+    pub(super) encrypted: bool,
     /// The number by which other sessions can end it.
     pub(super) id: u32,
     /// The last error the server reported, in its own words, which may quote values.
@@ -98,8 +100,8 @@ enum First {
 }
 
 impl Client {
-    pub(super) fn new(wire: Wire, version: Version, id: u32) -> Self {
-        Client { wire, idle: true, status: 0, version, id, refused: None }
+    pub(super) fn new(wire: Wire, version: Version, encrypted: bool, id: u32) -> Self {
+        Client { wire, idle: true, status: 0, version, encrypted, id, refused: None }
     }
 
     /// Whether it may be used for another command.

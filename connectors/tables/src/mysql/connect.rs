@@ -76,7 +76,7 @@ async fn open(server: &Server, purpose: Purpose) -> Result<Client> {
     log_in(&mut wire, server, &greeting).await?;
     let product = if greeting.version.mariadb { "MariaDB" } else { "MySQL" };
     wire.place = format!("{product} {}:{}", server.host, server.port);
-    let mut client = Client::new(wire, greeting.version, greeting.id);
+    let mut client = Client::new(wire, greeting.version, greeting.encrypted, greeting.id);
     client.wire.clock = Some(server.session.ambient.clone());
     client.batch(SESSION).await?;
     client.batch(if purpose == Purpose::Read { READ } else { WRITE }).await?;

@@ -14,6 +14,7 @@
 mod auth;
 mod browse;
 mod call;
+mod calls;
 mod catalog;
 mod checkpoint;
 mod client;

@@ -3,16 +3,11 @@
 use dmg_connector::{Error, Result};
 use dmg_protocol::{Fault, WriteMode};
 
-use super::call::{self, Parameter};
+use super::calls;
 use super::catalog;
 use super::client::{Client, literal, quoted, quoted_list};
 use super::errors::{self, ServerError};
-use super::types::{ColumnType, spatial};
 use super::write::MySqlSink;
-
-/// Calls sent to the server at once, and bytes of them.
-const CALLS: usize = 500;
-const CALL_BYTES: usize = 256 * 1024;
 
 /// Adds the columns the target lacks. DDL commits by itself, so this comes before the transaction.
 pub(super) async fn add_columns(sink: &MySqlSink, client: &mut Client) -> Result<()> {
@@ -49,7 +44,7 @@ pub(super) async fn publish(sink: &MySqlSink, client: &mut Client) -> Result<u64
             return inserted(client, &sql).await;
         }
         WriteMode::Upsert => return upsert(sink, client).await,
-        WriteMode::Procedure => return calls(sink, client).await,
+        WriteMode::Procedure => return calls::calls(sink, client).await,
     }
     inserted(client, &format!("INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}")).await
 }
@@ -106,83 +101,4 @@ async fn upsert(sink: &MySqlSink, client: &mut Client) -> Result<u64> {
         of_staging.join(", ")
     );
     Ok(replaced + inserted(client, &insert).await?)
-}
-
-/// Hands each staged row to the procedure. Rows are asked for as literals, so that no value is bent on the way.
-async fn calls(sink: &MySqlSink, client: &mut Client) -> Result<u64> {
-    let Some(procedure) = &sink.request.procedure else { return Ok(0) };
-    let parameters = call::parameters(client, &sink.server, &procedure.name).await?;
-    let mut arguments = Vec::new();
-    for parameter in &parameters {
-        let column = sink.planned.iter().find(|plan| plan.sink.eq_ignore_ascii_case(&parameter.name));
-        let fixed = procedure.parameters.iter().find(|given| given.name.eq_ignore_ascii_case(&parameter.name));
-        arguments.push(match (column, fixed) {
-            (_, Some(given)) => literal(&given.value.as_deref().map_or("NULL".to_owned(), literal)),
-            (Some(plan), None) => column_literal(sink, &plan.sink),
-            (None, None) => return Err(unfed(parameter, &procedure.name)),
-        });
-    }
-    let known = |name: &str| parameters.iter().any(|parameter| parameter.name.eq_ignore_ascii_case(name));
-    if let Some(plan) = sink.planned.iter().find(|plan| !known(&plan.sink)) {
-        let message = format!("Procedure {} has no parameter for column \"{}\".", procedure.name, plan.sink);
-        return Err(Fault::new("UserErrorSettings", message).with("column", &plan.sink).into());
-    }
-    let name = call::name(&sink.server, &procedure.name).quoted();
-    let list = if arguments.is_empty() { "''".to_owned() } else { format!("CONCAT_WS(',', {})", arguments.join(", ")) };
-    let mut reader = super::connect::connect(&sink.server, super::connect::Purpose::Read).await?;
-    reader.stream(&format!("SELECT {list} FROM {}", sink.staging_quoted())).await?;
-    let (mut script, mut pending, mut rows) = (String::new(), 0, 0_u64);
-    loop {
-        let limit = super::wire::PACKET_BYTES_MAX;
-        let end = match reader.buffered_row(limit)? {
-            None => {
-                reader.wire.fill(limit).await?;
-                continue;
-            }
-            Some(None) => true,
-            Some(Some(packet)) => {
-                let body = reader.wire.body(packet);
-                let values = super::wire::Walk(body).text();
-                let values = values.ok_or_else(|| errors::garbled(&reader.wire.place, "a damaged row"))?;
-                script.push_str(&format!("CALL {name}({values});"));
-                pending += 1;
-                rows += 1;
-                false
-            }
-        };
-        if pending > 0 && (end || pending >= CALLS || script.len() >= CALL_BYTES) {
-            client.script(&script).await?;
-            script.clear();
-            pending = 0;
-        }
-        if end {
-            return Ok(rows);
-        }
-    }
-}
-
-fn unfed(parameter: &Parameter, procedure: &str) -> Error {
-    let message = format!("Parameter \"{}\" of procedure {procedure} gets no value.", parameter.name);
-    let remedy =
-        "Map a column of the source to a column of that name, or give it in the stored procedure's parameters.";
-    Fault::new("UserErrorSettings", message).remedy(remedy).with("parameter", &parameter.name).into()
-}
-
-/// An expression that yields the value of a column as a literal.
-fn column_literal(sink: &MySqlSink, name: &str) -> String {
-    let column = quoted(name);
-    let own = catalog::find(&sink.found, name).map(|found| found.own.clone());
-    let planned = sink.planned.iter().find(|plan| plan.sink == name);
-    let own = own.unwrap_or_else(|| {
-        ColumnType::parse(planned.map_or("", |plan| plan.sink_type.as_str()), Some("utf8mb4".to_owned()), false)
-    });
-    let base = own.base.as_str();
-    if base.ends_with("binary") || base.ends_with("blob") || spatial(base) {
-        return format!("COALESCE(CONCAT('x''', HEX({column}), ''''), 'NULL')");
-    }
-    match base {
-        "bit" => format!("COALESCE(CAST({column} AS UNSIGNED), 'NULL')"),
-        "float" => format!("COALESCE({column} * 1e0, 'NULL')"),
-        _ => format!("QUOTE({column})"),
-    }
 }

@@ -13,7 +13,6 @@ use dmg_connector::{
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, CommitShape, Fault, WriteMode};
 
-use super::call;
 use super::catalog::{self, Readable, Relation};
 use super::checkpoint;
 use super::client::{Client, Done, Version, quoted, quoted_list};
@@ -27,6 +26,7 @@ use super::sessions;
 use super::settings::Server;
 use super::shape;
 use super::types::ColumnType;
+use super::{call, calls};
 use crate::lost::{InHand, Lost};
 
 /// A file is sent in pieces of about this size.
@@ -171,6 +171,7 @@ impl MySqlSink {
                     let message = "The copy writes by a stored procedure, and none is named.";
                     return Err(Fault::new("UserErrorSettings", message).into());
                 };
+                calls::check(client)?;
                 call::parameters(client, &self.server, &procedure.name).await?;
             }
         }

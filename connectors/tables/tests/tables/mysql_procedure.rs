@@ -1,12 +1,13 @@
 //! Procedures of MariaDB that are called by somebody: one that commits by itself leaves no mark that would say that half a
 //! copy is a whole one, and what one signals reaches its caller. Judged by the `mariadb` client.
 
-use dmg_connector::MarkState;
+use dmg_connector::{MarkState, SinkRequest};
 use dmg_protocol::WriteMode;
 use dmg_protocol::job::{ProcedureCall, ProcedureParameter, WriteProcedure};
 
 use crate::mysql_support::MariaDb;
-use crate::support::{code, content, request, stage, table};
+use crate::mysql_write::{WIDE, columns};
+use crate::support::{code, content, copy, request, stage, table};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_procedure_that_commits_leaves_no_mark() {
@@ -39,6 +40,37 @@ async fn a_procedure_that_commits_leaves_no_mark() {
         assert_eq!(next.mark().await.expect("reads"), MarkState::None, "{ends}: nobody may take it for a copy");
         sink.abort().await.expect("removes what was staged");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_reaches_the_procedure_as_it_was_proven() {
+    let Some(world) = MariaDb::new("takes") else { return };
+    world.run(WIDE);
+    world.run("CREATE TABLE sink LIKE wide");
+    let types = "SELECT CONCAT('IN `', COLUMN_NAME, '` ', COLUMN_TYPE, COALESCE(CONCAT(' CHARACTER SET ', \
+        IF(COLUMN_TYPE = 'json', NULL, CHARACTER_SET_NAME), ' COLLATE ', COLLATION_NAME), '')) FROM information_schema.COLUMNS \
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'wide' ORDER BY ORDINAL_POSITION";
+    let parameters = world.run(types).lines().collect::<Vec<_>>().join(", ");
+    let names = columns(&world, "wide");
+    let list = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    // What one does without a handler of its own must not end the loop over the rows.
+    world.run(&format!(
+        "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO';\nDELIMITER //\n\
+         CREATE PROCEDURE takes({parameters}, IN `made by` varchar(20)) BEGIN DECLARE nothing int; \
+         SELECT 1 INTO nothing FROM sink WHERE FALSE; SELECT id, v; \
+         INSERT INTO sink ({list}) SELECT {list} FROM (SELECT 1) one WHERE `made by` = 'it''s \\\\us'; END //\nDELIMITER ;\n"
+    ));
+    let given = ProcedureParameter { name: "made by".into(), type_name: None, value: Some("it's \\us".into()) };
+    let name = "takes".to_owned();
+    let procedure = WriteProcedure { name, table_type: None, table_parameter: None, parameters: vec![given] };
+    let wanted =
+        SinkRequest { procedure: Some(procedure), ..request(&world.run_id(1), 1, "sink", WriteMode::Procedure) };
+    let mut sink = world.sink(wanted).await.expect("opens");
+    let source = world.source(table("wide"), 1, 100_000).await.expect("opens");
+    let committed = copy(source.as_ref(), sink.as_mut()).await.expect("copies");
+    assert_eq!(committed.rows, 4);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.same("wide", "sink", &names);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,7 +84,7 @@ INSERT INTO wide VALUES
   '2024-02-29 12:00:00', '2024-02-29 12:00:00.5', '12:34:56', '24:00:00', 0, 'quote''d "x"', 'b', 'null', NULL, '2001:db8::1', NULL, NULL);
 "#;
 
-fn columns(world: &MariaDb, table: &str) -> Vec<String> {
+pub(crate) fn columns(world: &MariaDb, table: &str) -> Vec<String> {
     let sql = format!(
         "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '{table}' \
          ORDER BY ORDINAL_POSITION"
