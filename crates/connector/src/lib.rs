@@ -13,6 +13,7 @@ mod files;
 mod format;
 mod moment;
 mod rejects;
+mod room;
 mod session;
 mod tables;
 pub mod text_form;
@@ -27,6 +28,7 @@ pub use moment::{
     offset_instants,
 };
 pub use rejects::{Reject, Rejects};
+pub use room::{Budget, Room, Seat};
 pub use session::{Meter, Session, Traffic};
 pub use tables::{
     BatchLimits, BatchStream, Checkpoint, Column, Committed, MarkContent, MarkState, PartReport, PartWriter, Place,
