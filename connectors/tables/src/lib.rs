@@ -3,6 +3,7 @@
 
 mod arrays;
 mod batch;
+mod checkpoint;
 mod connector;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;

@@ -4,16 +4,12 @@
 //! the staging table has transactions.
 
 use dmg_connector::{Checkpoint, Error, PartReport, Result, Resumption, Sums};
-use dmg_protocol::{Epoch, Fault};
+use dmg_protocol::Epoch;
 
 use super::client::{Client, literal, quoted};
 use super::commit;
 use super::write::MySqlSink;
-
-/// Name of the table of checkpoints beside a staging table.
-pub(super) fn table_of(staging: &str) -> String {
-    format!("{staging}_parts")
-}
+use crate::checkpoint::{self, damaged, fingerprint_of, read, staged_already, table_of, taken_over, values};
 
 fn in_schema(sink: &MySqlSink, table: &str) -> String {
     format!("{}.{}", quoted(&sink.target.schema), quoted(table))
@@ -37,8 +33,7 @@ pub(super) fn statement(sink: &MySqlSink, fingerprint: &str) -> String {
 
 /// The statement that notes a part, inside its transaction.
 pub(super) fn note(table: &str, part: u32, report: &PartReport, read: &Sums) -> String {
-    let values = format!("{part}, {}, {}, {}", report.rows, report.bytes, literal(&read.to_text()));
-    format!("INSERT INTO {table} VALUES ({values})")
+    format!("INSERT INTO {table} VALUES ({})", values(part, report, read, literal))
 }
 
 /// Says what it means that the note of a part was refused.
@@ -46,47 +41,24 @@ pub(super) fn explained(part: u32, error: Error) -> Error {
     if error.fault.code != "UserErrorDuplicateKey" {
         return error;
     }
-    let message = format!("Part {part} is already staged, by a session of this copy that was thought lost.");
-    Error { fault: Box::new(Fault::new("StoreErrorConflict", message)), ..error }
+    staged_already(part, error)
 }
 
-/// What makes staged rows of use to a later attempt: the copy's own fingerprint, and what the target was like.
 fn key(sink: &MySqlSink, fingerprint: &str) -> String {
     let target = format!("{:?} {:?} {:?}", sink.shape, sink.found, sink.definition);
-    format!("{fingerprint} {}", dmg_connector::fingerprint(&target))
-}
-
-/// The copy's own part of a key.
-fn fingerprint_of(key: &str) -> Option<String> {
-    key.rsplit_once(' ').map(|(fingerprint, _)| fingerprint.to_owned()).filter(|fingerprint| !fingerprint.is_empty())
+    checkpoint::key(fingerprint, &target)
 }
 
 /// The checkpoint of one part, if its rows are staged.
 pub(super) async fn find(sink: &MySqlSink, client: &mut Client, part: u32) -> Result<Option<Checkpoint>> {
-    let kept = all(client, &format!("{} WHERE part = {part}", own(sink))).await.map_err(|error| {
-        if error.fault.code != "UserErrorTableMissing" {
-            return error;
-        }
-        let message = "The staging table is gone: another attempt took over.";
-        Error { fault: Box::new(Fault::new("SystemErrorLeaseLost", message)), ..error }
-    })?;
-    let damaged = || Fault::new("SystemErrorInternal", format!("The checkpoint of part {part} cannot be read.")).into();
-    Ok(kept.ok_or_else::<Error, _>(damaged)?.pop())
+    let kept = all(client, &format!("{} WHERE part = {part}", own(sink))).await.map_err(taken_over)?;
+    Ok(kept.ok_or_else(|| damaged(part))?.pop())
 }
 
 /// Checkpoints; none at all where one is damaged.
 async fn all(client: &mut Client, from: &str) -> Result<Option<Vec<Checkpoint>>> {
     let rows = client.query(&format!("SELECT part, `rows`, bytes, `read` FROM {from}")).await?.rows;
     Ok(rows.into_iter().map(read).collect())
-}
-
-fn read(row: Vec<Option<String>>) -> Option<Checkpoint> {
-    let [Some(part), Some(rows), Some(bytes), Some(read)] = <[Option<String>; 4]>::try_from(row).ok()? else {
-        return None;
-    };
-    let report = PartReport { rows: rows.parse().ok()?, bytes: bytes.parse().ok()?, decoded: None };
-    let read = Sums::from_text(&read).filter(|read| read.rows == report.rows)?;
-    Some(Checkpoint { part: part.parse().ok()?, report, read })
 }
 
 /// Takes over what a lower epoch staged, if it is of the same work. Leaves it where it is otherwise.

@@ -4,18 +4,14 @@
 //! nobody else can hold: whoever still knows the old names finds nothing to write to.
 
 use dmg_connector::{Checkpoint, Error, PartReport, Result, Resumption, Sums};
-use dmg_protocol::{Epoch, Fault};
+use dmg_protocol::Epoch;
 
 use super::catalog::quoted;
-use super::client::{Client, Row};
+use super::client::Client;
 use super::shape::literal;
 use super::write::PostgresSink;
 use super::{mark, sessions};
-
-/// Name of the table of checkpoints beside a staging table.
-pub(super) fn table_of(staging: &str) -> String {
-    format!("{staging}_parts")
-}
+use crate::checkpoint::{self, damaged, fingerprint_of, read, staged_already, table_of, taken_over, values};
 
 fn in_schema(sink: &PostgresSink, table: &str) -> String {
     format!("{}.{}", quoted(&sink.target.schema), quoted(table))
@@ -38,8 +34,7 @@ pub(super) fn statements(sink: &PostgresSink, fingerprint: &str) -> String {
 
 /// The statement that ends a part, inside its transaction.
 pub(super) fn note(table: &str, part: u32, report: &PartReport, read: &Sums) -> String {
-    let values = format!("{part}, {}, {}, {}", report.rows, report.bytes, literal(&read.to_text()));
-    format!("INSERT INTO {table} VALUES ({values}); COMMIT")
+    format!("INSERT INTO {table} VALUES ({}); COMMIT", values(part, report, read, literal))
 }
 
 /// Says what it means that the note of a part was refused.
@@ -47,20 +42,13 @@ pub(super) fn explained(part: u32, error: Error) -> Error {
     if error.fault.context.get("sqlState").is_none_or(|state| state != "23505") {
         return error;
     }
-    let message = format!("Part {part} is already staged, by a session of this copy that was thought lost.");
-    Error { fault: Box::new(Fault::new("StoreErrorConflict", message)), ..error }
+    staged_already(part, error)
 }
 
-/// What makes staged rows of use to a later attempt: the copy's own fingerprint, and what the target was like.
 fn key(sink: &PostgresSink, fingerprint: &str) -> String {
     // The statement of a procedure names the staging table, and that has another name in each epoch.
     let target = format!("{:?} {:?}", sink.way, sink.found).replace(&sink.staging(), "");
-    format!("{fingerprint} {}", dmg_connector::fingerprint(&target))
-}
-
-/// The copy's own part of a key.
-fn fingerprint_of(key: &str) -> String {
-    key.rsplit_once(' ').map_or("", |(fingerprint, _)| fingerprint).to_owned()
+    checkpoint::key(fingerprint, &target)
 }
 
 /// The checkpoint of one part, if its rows are staged.
@@ -68,25 +56,7 @@ pub(super) async fn find(sink: &PostgresSink, client: &mut Client, part: u32) ->
     let sql = format!("SELECT part, rows, bytes, read FROM {} WHERE part = $1::int", own(sink));
     let rows = client.query(&sql, &[Some(&part.to_string())]).await.map_err(taken_over)?.rows;
     let Some(row) = rows.into_iter().next() else { return Ok(None) };
-    let damaged = || Fault::new("SystemErrorInternal", format!("The checkpoint of part {part} cannot be read.")).into();
-    read(row).ok_or_else(damaged).map(Some)
-}
-
-fn taken_over(error: Error) -> Error {
-    if error.fault.code != "UserErrorTableMissing" {
-        return error;
-    }
-    let message = "The staging table is gone: another attempt took over.";
-    Error { fault: Box::new(Fault::new("SystemErrorLeaseLost", message)), ..error }
-}
-
-fn read(row: Row) -> Option<Checkpoint> {
-    let [Some(part), Some(rows), Some(bytes), Some(read)] = <[Option<String>; 4]>::try_from(row).ok()? else {
-        return None;
-    };
-    let report = PartReport { rows: rows.parse().ok()?, bytes: bytes.parse().ok()?, decoded: None };
-    let read = Sums::from_text(&read).filter(|read| read.rows == report.rows)?;
-    Some(Checkpoint { part: part.parse().ok()?, report, read })
+    read(row).ok_or_else(|| damaged(part)).map(Some)
 }
 
 /// Takes over what a lower epoch staged, if it is of the same work. Leaves it where it is otherwise.
@@ -120,8 +90,7 @@ async fn locked(
     let sql = "SELECT obj_description($1::regclass, 'pg_class')";
     let found = client.query(sql, &[Some(&parts)]).await?.single().unwrap_or_default();
     if found != key(sink, fingerprint) {
-        let other = Some(fingerprint_of(&found)).filter(|other| !other.is_empty());
-        return Ok(Resumption { other, ..Resumption::default() });
+        return Ok(Resumption { other: fingerprint_of(&found), ..Resumption::default() });
     }
     let kept = client.query(&format!("SELECT part, rows, bytes, read FROM {parts}"), &[]).await?.rows;
     let Some(kept) = kept.into_iter().map(read).collect::<Option<Vec<_>>>() else {

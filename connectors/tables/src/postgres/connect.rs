@@ -161,7 +161,7 @@ async fn log_in(wire: &mut Wire, server: &Server, encrypted: bool) -> Result<()>
 fn password(server: &Server) -> Result<&str> {
     server.password.as_ref().map(|secret| secret.expose().as_str()).ok_or_else(|| {
         let message = format!("{} asks for a password of \"{}\", and none is given.", server.place(), server.user);
-        let remedy = "Enter the password of the linked service, or give it with --secret-file.";
+        let remedy = "Enter the password of the linked service, or give it with --secret-file right after its URI.";
         Fault::new("UserErrorLoginRefused", message).remedy(remedy).into()
     })
 }

@@ -40,7 +40,7 @@ pub(super) async fn drop_staging_up_to_now(sink: &PostgresSink, client: &mut Cli
         .map(|(_, name)| name);
     let table = |name: &str| format!("{}.{}", quoted(&sink.target.schema), quoted(name));
     let drop = |name: &str| {
-        let parts = super::checkpoint::table_of(name);
+        let parts = crate::checkpoint::table_of(name);
         format!("DROP TABLE IF EXISTS {}, {}", table(name), table(&parts))
     };
     for name in own {
