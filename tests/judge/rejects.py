@@ -3,8 +3,9 @@
 rejects.py make FOLDER ROWS BAD SEED [table]
     writes FOLDER/source.csv and FOLDER/expected.json; with "table", some of the bad rows are such as only the target's
     own constraints refuse: id is its key, and amount is below 90000000
-rejects.py check FOLDER REDIRECT TARGET RECEIPT
-    TARGET is a Parquet file, or text as psql's COPY ... CSV HEADER writes it
+rejects.py check FOLDER REDIRECT TARGET RECEIPT [LAYOUT]
+    TARGET is a Parquet file, or text as psql's COPY ... CSV HEADER writes it; REDIRECT is laid out as ours, or as LAYOUT
+    says: "original", "log", or "log-files", which tells files too
 rejects.py mend FOLDER REDIRECT MENDED
     corrects the values in a redirect file, so that it can be copied in
 
@@ -14,8 +15,11 @@ Uses Python's csv module and pyarrow; nothing of the program under test.
 import csv
 import datetime
 import decimal
+import io
 import json
+import os
 import random
+import re
 import sys
 
 COLUMNS = ["id", "name", "amount", "at", "flag"]
@@ -94,6 +98,74 @@ def check_redirect(expected, path):
         assert row["MoreValues"] == more(bad["values"][len(COLUMNS) :]), (row, bad)
 
 
+def read(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, strict=True))
+
+
+def check_original(expected, path, target):
+    """The original's layout: the row, code, reason, and behind them what is ours."""
+    found = read(path)
+    assert len(found) == len(expected["bad"]), f"{len(found)} rows in the redirect, not {len(expected['bad'])}"
+    for row, bad in zip(found, expected["bad"]):
+        values = bad["values"][: len(COLUMNS)] + [""] * (len(COLUMNS) - len(bad["values"]))
+        assert row[: len(COLUMNS)] == values, (row, bad)
+        code, reason, number, part, column, beyond = row[len(COLUMNS) :]
+        assert (code, int(number), column) == (bad["code"], bad["row"], bad["column"]), (row, bad)
+        assert reason and part.endswith("source.csv"), row
+        assert beyond == more(bad["values"][len(COLUMNS) :]), (row, bad)
+
+
+QUOTED = "'((?:[^']|'')*)'"
+MESSAGE = re.compile(f"ErrorCode=(\\w+),RowNumber=(\\d+),Part={QUOTED},(?:Column={QUOTED},)?Message=(.+)")
+
+
+def check_log(expected, path, target, files=False):
+    """The session log: one line for each row that was left out, and for files if they are told."""
+    lines = read(path)
+    assert lines[0] == ["Timestamp", "Level", "OperationName", "OperationItem", "Message"], lines[0]
+    with open(path, "rb") as file:
+        assert file.read().startswith(b"Timestamp,Level,OperationName,OperationItem,Message\r\n")
+    for line in lines[1:]:
+        assert len(line) == 5 and re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{7}", line[0]), line
+        datetime.datetime.strptime(line[0][:-1], "%Y-%m-%d %H:%M:%S.%f")
+    skipped = [line[1:] for line in lines[1:] if line[2] == "TabularRowSkip"]
+    assert len(skipped) == len(expected["bad"]), f"{len(skipped)} rows in the log, not {len(expected['bad'])}"
+    for (level, _, item, message), bad in zip(skipped, expected["bad"]):
+        assert level == "Warning", level
+        assert next(csv.reader(io.StringIO(item, newline=""), strict=True)) == bad["values"], (item, bad)
+        code, number, part, column, reason = MESSAGE.fullmatch(message).groups()
+        assert (code, int(number), column or "") == (bad["code"], bad["row"], bad["column"]), (message, bad)
+        assert part.endswith("source.csv"), message
+        value = bad["values"][COLUMNS.index(bad["column"])] if bad["column"] else ""
+        assert len(value) < 5 or value not in reason, message
+    told = [line[1:] for line in lines[1:] if line[2] != "TabularRowSkip"]
+    if not files:
+        assert told == [], told
+        return
+    source = os.path.join(os.path.dirname(target), "source.csv")
+    start, complete, *written = told
+    assert start[:3] == ["Info", "FileRead", "source.csv"], start
+    known = json.loads(start[3].removeprefix("Start to read file: "))
+    assert (known["Path"], known["Size"]) == ("source.csv", os.path.getsize(source)), start
+    assert complete == ["Info", "FileRead", "source.csv", "Complete reading file successfully."], complete
+    if target.endswith(".parquet"):
+        [[level, operation, item, message]] = written
+        assert (level, operation, item) == ("Info", "FileWrite", os.path.basename(target)), written
+        known = message.removeprefix("Complete writing file: ").removesuffix(". File is successfully copied.")
+        assert json.loads(known) == {"Path": item, "ItemType": "File", "Size": os.path.getsize(target)}, message
+    else:
+        assert written == [], written
+
+
+LAYOUTS = {
+    "named": lambda expected, path, target: check_redirect(expected, path),
+    "original": check_original,
+    "log": check_log,
+    "log-files": lambda expected, path, target: check_log(expected, path, target, files=True),
+}
+
+
 def target_rows(path):
     if path.endswith(".parquet"):
         import pyarrow.parquet as parquet
@@ -109,10 +181,10 @@ def target_rows(path):
             yield [row["id"], row["name"], row["amount"], row["at"], flag]
 
 
-def check(folder, redirect, target, receipt):
+def check(folder, redirect, target, receipt, layout="named"):
     with open(f"{folder}/expected.json", encoding="utf-8") as file:
         expected = json.load(file)
-    check_redirect(expected, redirect)
+    LAYOUTS[layout](expected, redirect, target)
     bad = {row["row"] for row in expected["bad"]}
     left = {number for number in range(1, expected["rows"] + 1) if number not in bad}
     for row in target_rows(target):
@@ -131,7 +203,7 @@ def check(folder, redirect, target, receipt):
     assert receipt["read"]["digest"]["rowSum"] == receipt["written"]["digest"]["rowSum"]
     if not receipt["foundCommitted"]:
         codes = [row["code"] for row in expected["bad"]]
-        assert receipt["skipped"]["byCode"] == {code: codes.count(code) for code in set(codes)}, receipt["skipped"]
+        assert receipt["skipped"].get("byCode", {}) == {code: codes.count(code) for code in set(codes)}, receipt["skipped"]
     print(f"{kept} rows kept, {len(bad)} left out, as they should")
 
 

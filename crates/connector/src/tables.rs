@@ -12,7 +12,7 @@ use dmg_protocol::{Attempt, ColumnPlan, CommitShape, Epoch, Fault, Kind, PartPla
 use futures::Stream;
 use serde_json::{Map, Value};
 
-use crate::{Holding, Rejects, Result, Session, Sums, Traffic};
+use crate::{FileEntry, Holding, Rejects, Result, Session, Sums, Traffic};
 
 /// One column of a source or a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +96,12 @@ pub trait Source: Send + Sync {
     /// were read. `None`: the part's label and the row's number say it.
     fn place(&self, part: &PartPlan, row: u64) -> Option<Place> {
         let _ = (part, row);
+        None
+    }
+
+    /// The files it reads, counted from 0, in the order of their parts; none of a table.
+    fn file(&self, index: usize) -> Option<&FileEntry> {
+        let _ = index;
         None
     }
 
@@ -405,6 +411,12 @@ pub trait Sink: Send + Sync {
     /// Files written, 0 for tables.
     fn files(&self) -> u64 {
         0
+    }
+
+    /// The path of a file written, counted from 0, and its bytes; ends the file. Asked when all parts are staged.
+    async fn file(&self, index: usize) -> Result<Option<(String, u64)>> {
+        let _ = index;
+        Ok(None)
     }
 }
 

@@ -222,6 +222,10 @@ impl Source for Adding {
         self.source.place(part, row)
     }
 
+    fn file(&self, index: usize) -> Option<&dmg_connector::FileEntry> {
+        self.source.file(index)
+    }
+
     fn notices(&self) -> Vec<String> {
         self.source.notices()
     }

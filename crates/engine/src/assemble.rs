@@ -102,6 +102,11 @@ impl Assembler {
         Ok(())
     }
 
+    /// Bytes of the file so far.
+    pub(crate) async fn bytes(&self) -> u64 {
+        self.file.lock().await.bytes
+    }
+
     /// The staged bytes, opened anew, where the store can do that. They are read once as a whole, and must be the
     /// bytes that were written.
     pub(crate) async fn reader(&self) -> Result<Option<Arc<dyn RangeReader>>> {

@@ -17,6 +17,7 @@ use self::plan::{Planning, own, reading_lanes};
 use crate::lanes::{Counters, Moved, Work};
 use crate::open::Stores;
 use crate::planner::Planned;
+use crate::redirect::Redirect;
 use crate::resume::{self, Beginning};
 use crate::throttle::Throttle;
 use crate::tolerate::Tolerate;
@@ -122,6 +123,8 @@ struct Ready {
     hashed: Vec<Column>,
     plan: Plan,
     tolerate: Option<Arc<Tolerate>>,
+    /// The redirect file, or the log of the copy.
+    redirect: Option<Arc<Redirect>>,
     /// Whether the target takes no NULL in a column; only where rows may be left out for it.
     required: Vec<bool>,
 }
@@ -214,8 +217,7 @@ impl Run {
         if let Err(error) = &result {
             // Nothing was committed, or the mark will tell; either way the staging place is of no use any more.
             let doubtful = committing && error.outcome_unknown;
-            let redirect = ready.tolerate.as_ref().and_then(|tolerate| tolerate.redirect());
-            if let Some(redirect) = redirect {
+            if let Some(redirect) = &ready.redirect {
                 left_behind(redirect.abort().await);
             }
             let of_use = self.resumable && observer.abandoned();
@@ -249,8 +251,8 @@ impl Run {
     async fn until_commit(&mut self, ready: &Ready, observer: &dyn Observer) -> Result<(Moved, Option<Sums>)> {
         self.begins("move");
         let kept = self.begin(ready).await?;
-        if let Some(redirect) = ready.tolerate.as_ref().and_then(|tolerate| tolerate.redirect()) {
-            redirect.begin().await?;
+        if let Some(redirect) = &ready.redirect {
+            redirect.begin(ready.source.as_ref()).await?;
         }
         dmg_ambient::failpoint!("engine.begun", dmg_connector::cut());
         let screens = ready.tolerate.is_some() && ready.sink.screens();
@@ -292,6 +294,9 @@ impl Run {
         self.lap("move");
         self.begins("verify");
         let arrived = self.watched("verify", ready, observer, self.prove(ready, &moved)).await?;
+        if let Some(redirect) = &ready.redirect {
+            redirect.moved(ready.source.as_ref(), ready.sink.as_ref()).await?;
+        }
         dmg_ambient::failpoint!("engine.verified", dmg_connector::cut());
         self.lap("verify");
         Ok((moved, arrived))

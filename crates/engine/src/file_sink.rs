@@ -270,6 +270,13 @@ impl Sink for FileSink {
     fn files(&self) -> u64 {
         self.open.try_lock().map_or(0, |open| open.len() as u64)
     }
+
+    async fn file(&self, index: usize) -> Result<Option<(String, u64)>> {
+        let found = self.open.lock().await.iter().nth(index).map(|(path, file)| (path.clone(), file.clone()));
+        let Some((path, assembler)) = found else { return Ok(None) };
+        assembler.finish().await?;
+        Ok(Some((path, assembler.bytes().await)))
+    }
 }
 
 struct FilePart {

@@ -486,6 +486,13 @@ impl Source for FileSource {
         Some(dmg_connector::Place { label: origin.label(), path: origin.shown().map(str::to_owned), row })
     }
 
+    fn file(&self, index: usize) -> Option<&FileEntry> {
+        match &self.files.held.get(index)?.origin {
+            Origin::Listed { entry, .. } => Some(entry),
+            Origin::Staged(_) => None,
+        }
+    }
+
     async fn finish(&self) -> Result<()> {
         for few in self.files.held.chunks(LOOKS) {
             try_join_all(few.iter().map(Held::unchanged)).await?;

@@ -13,6 +13,7 @@ mod date_format;
 mod file_sink;
 mod file_source;
 mod lanes;
+mod layout;
 mod lossy;
 mod nanos;
 mod open;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use dmg_connector::{ByteStoreConnector, Format, Result, Session, Sink, SinkRequest, Source, TableConnector};
-use dmg_protocol::job::{Endpoint, FormatSpec, Redirect as JobRedirect, StoreObject, StoreRef, TextFormat};
+use dmg_protocol::job::{Endpoint, FormatSpec, StoreObject, StoreRef};
 use dmg_protocol::{Attempt, Fault, Secrets, VerifyLevel};
 
 use crate::file_sink::FileSink;
 use crate::file_source::FileSource;
+use crate::layout::Layout;
 use crate::redirect::Redirect;
 use crate::retry::retrying;
 
@@ -127,16 +128,23 @@ pub(crate) async fn sink(
     .await
 }
 
+/// A file beside the target.
+pub(crate) struct Beside<'a> {
+    pub(crate) store: &'a StoreRef,
+    pub(crate) layout: Layout,
+    pub(crate) path: String,
+}
+
 /// Opens the store that rows left out are written to.
 pub(crate) async fn redirect(
     stores: &dyn Stores,
-    redirect: &JobRedirect,
+    beside: Beside<'_>,
     secrets: &Secrets,
     session: Session,
     attempt: &Attempt,
 ) -> Result<Redirect> {
     let ambient = session.ambient.clone();
-    let store = &redirect.store;
+    let Beside { store, layout, path } = &beside;
     retrying(&ambient, "open redirect", || async {
         let Some(connector) = stores.files(&store.store) else {
             let message = format!("Rows left out go into a file; a store of type \"{}\" takes none.", store.store);
@@ -145,8 +153,8 @@ pub(crate) async fn redirect(
         };
         connector.validate(&store.settings)?;
         let bytes = connector.open(&store.settings, secrets, session.clone()).await?;
-        let format = stores.format(&FormatSpec::Text(TextFormat::lossless()))?;
-        Ok(Redirect::new(ambient.clone(), bytes, format, &redirect.folder, attempt.clone()))
+        let format = stores.format(&FormatSpec::Text(layout.format()))?;
+        Ok(Redirect::new(ambient.clone(), bytes, format, *layout, path.clone(), attempt.clone()))
     })
     .await
 }

@@ -1,31 +1,30 @@
-//! The file that rows left out are written to. It is staged like any target, holds the rows in the order of the
-//! source's parts whichever lane found them, and is committed under a name that follows from the run, right *before*
-//! the main commit: if the worker dies between the two, the next attempt replaces it by the same rows. The other order
-//! would lose the rows of a copy that happened. What is in it is text that `dmg copy` reads back as it was.
+//! The file beside the target: rows left out, or a log of the copy. It is staged like any target, holds the rows in the
+//! order of the source's parts whichever lane found them, and is committed under a name that follows from the run, right
+//! *before* the main commit: if the worker dies between the two, the next attempt replaces it. The other order would lose
+//! the rows of a copy that happened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_array::RecordBatch;
 use dmg_ambient::Ambient;
 use dmg_connector::{
-    ByteStore, Column, Condition, Digester, Error, FileMark, Format, MarkContent, Meter, Reject, Result, published_seed,
+    ByteStore, Column, Condition, Digester, Error, FileEntry, FileMark, Format, MarkContent, Meter, Reject, Result,
+    Sink, Source, published_seed,
 };
-use dmg_protocol::{Attempt, Fault, Kind};
+use dmg_protocol::{Attempt, Fault};
 use tokio::sync::{Mutex, watch};
 
 use crate::assemble::Assembler;
-use crate::file_source::join;
+use crate::layout::{FileLine, Layout, Sheet};
 use crate::retry::retrying;
 
 /// Bytes of rows that wait for their part's turn; who has more waits with them.
 const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes the store may hold of this file.
 const BUDGET_BYTES: usize = 4 * 1024 * 1024;
-/// What precedes the source's columns.
-const LEADING: [&str; 5] = ["RowNumber", "Part", "Column", "ErrorCode", "ErrorMessage"];
-/// What follows them, where rows may have more values than there are columns.
-const TRAILING: &str = "MoreValues";
+/// Lines on files that are written at once.
+const FILES: usize = 500;
 
 pub(crate) struct Redirect {
     store: Arc<dyn ByteStore>,
@@ -33,9 +32,8 @@ pub(crate) struct Redirect {
     meter: Meter,
     path: String,
     attempt: Attempt,
-    columns: Vec<Column>,
-    /// Columns of the source.
-    width: usize,
+    layout: Layout,
+    sheet: Sheet,
     state: Mutex<State>,
     /// Part whose rows are written at once.
     turn: watch::Sender<u32>,
@@ -46,7 +44,10 @@ struct State {
     file: Option<Assembler>,
     existed: bool,
     digester: Option<Digester>,
+    /// Rows left out that are in it.
     rows: u64,
+    /// Stamp of what was committed.
+    committed: Option<String>,
     waiting: BTreeMap<u32, Waiting>,
     waiting_bytes: usize,
 }
@@ -58,40 +59,24 @@ struct Waiting {
     ended: bool,
 }
 
-/// Our columns around the source's, ours renamed where the source has the name too.
-fn columns(source: &[Column], ragged: bool) -> Vec<Column> {
-    let own = |name: &str| {
-        let mut name = name.to_owned();
-        while source.iter().any(|column| column.name.eq_ignore_ascii_case(&name)) {
-            name.push('_');
-        }
-        name
-    };
-    let text =
-        |name: String| Column { name, kind: Kind::Text, type_name: "text".to_owned(), nullable: true, key: false };
-    let leading = LEADING.iter().map(|name| own(name));
-    let trailing = ragged.then(|| own(TRAILING));
-    leading.chain(source.iter().map(|column| column.name.clone())).chain(trailing).map(text).collect()
-}
-
 impl Redirect {
-    /// In that folder of that store.
+    /// At that path of that store, whose format is that of the layout.
     pub(crate) fn new(
         ambient: Ambient,
         store: Arc<dyn ByteStore>,
         format: Arc<dyn Format>,
-        folder: &str,
+        layout: Layout,
+        path: String,
         attempt: Attempt,
     ) -> Self {
-        let path = join(folder, &format!("{}.csv", attempt.run.as_str()));
         let meter = Meter { ambient, traffic: store.traffic() };
-        let (columns, width, state) = (Vec::new(), 0, Mutex::default());
-        Redirect { store, format, meter, path, attempt, columns, width, state, turn: watch::Sender::new(0) }
+        let (sheet, state) = (layout.sheet(&[], false), Mutex::default());
+        Redirect { store, format, meter, path, attempt, layout, sheet, state, turn: watch::Sender::new(0) }
     }
 
     /// Fixes the columns; `ragged` where rows of the source may have more values than columns.
     pub(crate) fn plan(&mut self, source: &[Column], ragged: bool) {
-        (self.columns, self.width) = (columns(source, ragged), source.len());
+        self.sheet = self.layout.sheet(source, ragged);
     }
 
     /// For people, without secrets.
@@ -106,17 +91,61 @@ impl Redirect {
     }
 
     /// Makes the staging place; removes what lower epochs left.
-    pub(crate) async fn begin(&self) -> Result<()> {
+    pub(crate) async fn begin(&self, source: &dyn Source) -> Result<()> {
         let mut state = self.state.lock().await;
         self.store.sweep(&self.path, &self.attempt).await?;
         let found = self.store.stat(&self.path).await?;
         state.existed = found.is_some();
         let condition = found.map_or(Condition::Absent, |entry| Condition::Stamp(entry.stamp));
-        let staged = self.store.stage(&self.path, &self.attempt, condition, BUDGET_BYTES).await?;
-        let encoder = self.format.encoder(&self.columns)?;
-        state.file = Some(Assembler::start(encoder, staged, 0, self.meter.clone()).await?);
-        state.digester = Some(Digester::new(&self.columns, published_seed()));
+        state.file = Some(self.stage(condition).await?);
+        state.digester = Some(Digester::new(self.sheet.columns(), published_seed()));
+        if self.layout.tells_files() {
+            self.source_files(&mut state, source, FileLine::Listed).await?;
+        }
         Ok(())
+    }
+
+    async fn stage(&self, condition: Condition) -> Result<Assembler> {
+        let staged = self.store.stage(&self.path, &self.attempt, condition, BUDGET_BYTES).await?;
+        let encoder = self.format.encoder(self.sheet.columns())?;
+        Assembler::start(encoder, staged, 0, self.meter.clone()).await
+    }
+
+    /// Everything was read, and is staged: tells the files, where the layout has them.
+    pub(crate) async fn moved(&self, source: &dyn Source, sink: &dyn Sink) -> Result<()> {
+        if !self.layout.tells_files() {
+            return Ok(());
+        }
+        let mut state = self.state.lock().await;
+        self.source_files(&mut state, source, FileLine::Read).await?;
+        let mut written = Vec::new();
+        while let Some(file) = sink.file(written.len()).await? {
+            written.push(file);
+        }
+        let lines: Vec<_> = written.iter().map(FileLine::Written).collect();
+        for lines in lines.chunks(FILES) {
+            let batch = self.sheet.files(lines, &self.meter.ambient.rfc3339())?;
+            self.append(&mut state, &batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn source_files<'a>(
+        &self,
+        state: &mut State,
+        source: &'a dyn Source,
+        line: fn(&'a FileEntry) -> FileLine<'a>,
+    ) -> Result<()> {
+        let mut told = 0;
+        loop {
+            let lines: Vec<_> = (told..told + FILES).map_while(|index| source.file(index)).map(line).collect();
+            if lines.is_empty() {
+                return Ok(());
+            }
+            told += lines.len();
+            let batch = self.sheet.files(&lines, &self.meter.ambient.rfc3339())?;
+            self.append(state, &batch).await?;
+        }
     }
 
     /// Takes rows of a part, in row order. Returns when they may be forgotten.
@@ -175,49 +204,29 @@ impl Redirect {
         if rows.is_empty() {
             return Ok(());
         }
-        let batch = self.batch(label, rows)?;
-        let (Some(file), Some(digester)) = (&state.file, &mut state.digester) else {
-            return Err(Fault::new("SystemErrorInternal", "The redirect file was not begun.").into());
-        };
-        digester.update(&batch)?;
-        let mut fragment = file.fragment().await?;
-        fragment.write(&batch)?;
-        file.push(0, fragment.finish()?).await?;
+        let batch = self.sheet.rows(label, rows, &self.meter.ambient.rfc3339())?;
+        self.append(state, &batch).await?;
         state.rows += rows.len() as u64;
         Ok(())
     }
 
-    fn batch(&self, label: &str, rows: &[Reject]) -> Result<RecordBatch> {
-        let text = |value: fn(&Reject) -> String| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(rows.iter().map(value)))
+    async fn append(&self, state: &mut State, batch: &RecordBatch) -> Result<()> {
+        let (Some(file), Some(digester)) = (&state.file, &mut state.digester) else {
+            return Err(Fault::new("SystemErrorInternal", "The redirect file was not begun.").into());
         };
-        let mut arrays = vec![
-            text(|reject| reject.row.to_string()),
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|_| label))),
-            Arc::new(rows.iter().map(|reject| named(&reject.column)).collect::<StringArray>()),
-            text(|reject| reject.code.to_owned()),
-            text(|reject| reject.reason.clone()),
-        ];
-        for index in 0..self.width {
-            let value = |reject: &Reject| reject.values.get(index).cloned().flatten();
-            arrays.push(Arc::new(rows.iter().map(value).collect::<StringArray>()));
-        }
-        if arrays.len() < self.columns.len() {
-            let more = |reject: &Reject| more(reject.values.get(self.width..).unwrap_or_default());
-            arrays.push(Arc::new(rows.iter().map(more).collect::<StringArray>()));
-        }
-        RecordBatch::try_new(dmg_connector::schema(&self.columns), arrays).map_err(|error| {
-            let fault = Fault::new("SystemErrorInternal", "Rows left out do not fit the redirect file.");
-            Error::caused(fault, error)
-        })
+        digester.update(batch)?;
+        let mut fragment = file.fragment().await?;
+        fragment.write(batch)?;
+        file.push(0, fragment.finish()?).await?;
+        Ok(())
     }
 
-    /// Makes the rows visible, and says how many there are and their row sum; no file where no row was left out.
-    /// Called when the main commit is allowed, right before it.
+    /// Makes the file visible, and says how many rows were left out and the row sum of what is in it; no file where
+    /// there is nothing to tell. Called when the main commit is allowed, right before it.
     pub(crate) async fn commit(&self) -> Result<Option<(u64, String)>> {
-        let state = self.state.lock().await;
+        let state = &mut *self.state.lock().await;
         let (Some(file), Some(digester)) = (&state.file, &state.digester) else { return Ok(None) };
-        if state.rows == 0 && !state.existed {
+        if state.rows == 0 && !state.existed && !self.layout.always() {
             file.abort().await?;
             return Ok(None);
         }
@@ -226,7 +235,7 @@ impl Redirect {
         let content = MarkContent { rows: state.rows, digest: digester.sums().row_hex() };
         let ours = |epoch, digest: &str| epoch == self.attempt.epoch && digest == content.digest;
         match file.commit(&self.attempt, &content).await {
-            Ok(committed) if ours(committed.epoch, &committed.digest) => {}
+            Ok(committed) if ours(committed.epoch, &committed.digest) => state.committed = Some(committed.mark),
             // What stands there tells of the rows of another try, which may be others.
             Ok(_) => {
                 let message = format!("What was written for {} was removed before its commit.", self.label());
@@ -234,15 +243,26 @@ impl Redirect {
             }
             Err(error) => {
                 // A lost answer is no failure if the file says that it is ours.
-                let done = |mark: FileMark| ours(mark.epoch, &mark.digest);
                 let found = retrying(&self.meter.ambient, "mark of the redirect file", || self.mark()).await;
-                if !found.is_ok_and(|mark| mark.is_some_and(done)) {
+                match found {
+                    Ok(Some(mark)) if ours(mark.epoch, &mark.digest) => state.committed = Some(mark.stamp),
                     // The doubt is about this file only: the target's commit was not begun.
-                    return Err(Error { outcome_unknown: false, ..error });
+                    _ => return Err(Error { outcome_unknown: false, ..error }),
                 }
             }
         }
         Ok(Some((content.rows, content.digest)))
+    }
+
+    /// The copy did not happen after all: takes out what was committed, if nobody has replaced it since. An empty file
+    /// stays.
+    pub(crate) async fn withdraw(&self) -> Result<()> {
+        let Some(stamp) = self.state.lock().await.committed.take() else { return Ok(()) };
+        let file = self.stage(Condition::Stamp(stamp)).await?;
+        file.finish().await?;
+        let nothing = Digester::new(self.sheet.columns(), published_seed()).finish();
+        let content = MarkContent { rows: 0, digest: nothing.row_hex() };
+        file.commit(&self.attempt, &content).await.map(|_| ())
     }
 
     /// Removes the staging place.
@@ -254,20 +274,8 @@ impl Redirect {
     }
 }
 
-fn named(column: &str) -> Option<&str> {
-    (!column.is_empty()).then_some(column)
-}
-
 /// Memory that a row left out takes.
 pub(crate) fn bytes(reject: &Reject) -> usize {
     let values: usize = reject.values.iter().flatten().map(String::len).sum();
     size_of::<Reject>() + reject.reason.len() + values + reject.values.len() * size_of::<Option<String>>()
-}
-
-/// Values beyond the last column, as one row of text.
-fn more(values: &[Option<String>]) -> Option<String> {
-    let quoted = |value: &Option<String>| {
-        value.as_ref().map_or(String::new(), |text| format!("\"{}\"", text.replace('"', "\"\"")))
-    };
-    (!values.is_empty()).then(|| values.iter().map(quoted).collect::<Vec<_>>().join(","))
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
@@ -17,7 +17,7 @@ use crate::redirect::{self, Redirect};
 /// What one copy leaves out, over all lanes.
 pub(crate) struct Tolerate {
     limits: Tolerance,
-    redirect: Option<Redirect>,
+    redirect: Option<Arc<Redirect>>,
     rows: AtomicU64,
     told: Mutex<Told>,
 }
@@ -30,13 +30,8 @@ struct Told {
 }
 
 impl Tolerate {
-    pub(crate) fn new(limits: Tolerance, redirect: Option<Redirect>) -> Self {
+    pub(crate) fn new(limits: Tolerance, redirect: Option<Arc<Redirect>>) -> Self {
         Tolerate { limits, redirect, rows: AtomicU64::new(0), told: Mutex::default() }
-    }
-
-    /// The redirect file, where there is one.
-    pub(crate) fn redirect(&self) -> Option<&Redirect> {
-        self.redirect.as_ref()
     }
 
     /// Rows left out so far.
@@ -125,7 +120,7 @@ impl Tolerate {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         Skipped {
             rows: self.rows(),
-            redirect: committed.and(self.redirect.as_ref()).map(Redirect::label),
+            redirect: committed.and(self.redirect.as_ref()).map(|redirect| redirect.label()),
             digest: committed.map(|(_, digest)| digest.clone()),
             by_code: told.by_code.clone(),
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use dmg_connector::{
-    BatchLimits, BatchStream, Checkpoint, Column, Committed, Holding, MarkContent, MarkState, PartReport, PartWriter,
-    Place, Refused, Rejects, Result, Resumption, Rule, Sink, SinkPlan, Source, Sums, Traffic,
+    BatchLimits, BatchStream, Checkpoint, Column, Committed, FileEntry, Holding, MarkContent, MarkState, PartReport,
+    PartWriter, Place, Refused, Rejects, Result, Resumption, Rule, Sink, SinkPlan, Source, Sums, Traffic,
 };
 use dmg_protocol::job::Endpoint;
 use dmg_protocol::{ColumnPlan, PartPlan};
@@ -114,6 +114,10 @@ impl Source for WatchedSource {
 
     fn place(&self, part: &PartPlan, row: u64) -> Option<Place> {
         self.source.place(part, row)
+    }
+
+    fn file(&self, index: usize) -> Option<&FileEntry> {
+        self.source.file(index)
     }
 
     fn notices(&self) -> Vec<String> {
@@ -235,6 +239,10 @@ impl Sink for WatchedSink {
 
     fn files(&self) -> u64 {
         self.sink.files()
+    }
+
+    async fn file(&self, index: usize) -> Result<Option<(String, u64)>> {
+        self.wait(For::Answer, self.sink.file(index)).await
     }
 }
 

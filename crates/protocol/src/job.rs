@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use crate::beside::{FilePlace, LogLevel, Redirect, RedirectLayout, SessionLog};
 use crate::{Fault, Verdict, VerifyLevel, WriteMode};
 
 /// A job.
@@ -554,17 +555,7 @@ pub struct Tolerance {
     pub redirect: Option<Box<Redirect>>,
 }
 
-/// Where rows left out go.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Redirect {
-    /// A byte store.
-    pub store: StoreRef,
-    /// Folder in it.
-    pub folder: String,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
@@ -610,6 +601,9 @@ pub struct CopyOptions {
     /// Whether rows that do not fit are left out, and how many; absent: the first one stops the copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<Tolerance>,
+    /// The log of the copy, which rows left out are told in instead of a redirect file; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<Box<SessionLog>>,
     /// Most rows a second; absent: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows_per_second: Option<u64>,
@@ -646,6 +640,7 @@ impl Default for CopyOptions {
             drift: Drift::Refuse,
             conversion: TypeConversion::default(),
             tolerance: None,
+            log: None,
             rows_per_second: None,
             bytes_per_second: None,
             verify: VerifyLevel::Transferred,
@@ -662,5 +657,17 @@ impl CopyOptions {
     /// Whether a verdict on that column may stand.
     pub fn allows(&self, column: &str, verdict: Verdict) -> bool {
         verdict != Verdict::Lossy || self.allow_lossy.iter().any(|name| name == column)
+    }
+
+    /// Where rows left out are redirected to, without a log.
+    pub fn redirect(&self) -> Option<&Redirect> {
+        self.tolerance.as_ref().and_then(|tolerance| tolerance.redirect.as_deref())
+    }
+
+    /// The store of the file beside the target, where there is one.
+    pub fn beside(&mut self) -> Option<&mut StoreRef> {
+        let redirect = self.tolerance.as_mut().and_then(|tolerance| tolerance.redirect.as_mut());
+        let log = self.log.as_mut().map(|log| &mut log.store);
+        log.or(redirect.map(|redirect| &mut redirect.store))
     }
 }

@@ -1,6 +1,7 @@
 //! The nouns and the wire: everything that crosses a process or disk boundary is declared here and has golden
 //! files. No I/O, no async, no clock.
 
+mod beside;
 mod binding;
 pub mod catalog;
 pub mod channel;

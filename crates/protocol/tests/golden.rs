@@ -129,7 +129,7 @@ fn jobs() -> Vec<Job> {
         job.mapping = Vec::new();
         job.options = CopyOptions::default();
     }
-    vec![copy(), query, modes(), Job::Probe(Box::new(ProbeJob { store: postgres() })), procedure(), browse()]
+    vec![copy(), query, modes(), told(), Job::Probe(Box::new(ProbeJob { store: postgres() })), procedure(), browse()]
 }
 
 fn procedure_outcome() -> ProcedureOutcome {
@@ -154,7 +154,7 @@ fn modes() -> Job {
             culture: Some("fr-fr".into()),
             ..ColumnMapping::named("day", "Day")
         };
-        let redirect = Redirect { store: blob(), folder: "raw/rejected".into() };
+        let redirect = Redirect { store: blob(), folder: "raw/rejected".into(), layout: RedirectLayout::Named };
         job.options = CopyOptions {
             mode: WriteMode::Upsert,
             keys: vec!["id".into()],
@@ -184,6 +184,18 @@ fn modes() -> Job {
             bytes_per_second: Some(1_000_000),
             ..CopyOptions::default()
         };
+    }
+    job
+}
+
+/// Rows left out told as the original tells them, and a log.
+fn told() -> Job {
+    let mut job = copy();
+    if let Job::Copy(job) = &mut job {
+        let redirect = Redirect { store: blob(), folder: "raw/rejected".into(), layout: RedirectLayout::Original };
+        let tolerance = Tolerance { rows_max: None, share_max: None, redirect: Some(Box::new(redirect)) };
+        let log = SessionLog { store: blob(), folder: "raw/logs".into(), level: LogLevel::Info };
+        job.options = CopyOptions { tolerance: Some(tolerance), log: Some(Box::new(log)), ..CopyOptions::default() };
     }
     job
 }

@@ -6,6 +6,7 @@ use dmg_protocol::{Fault, ReceiptParties, VerifyLevel, WriteMode};
 use serde_json::Value;
 
 use super::dataset::{self, BoundDataset};
+use super::tolerance::Said;
 use super::{Context, added, files, format, mapping, tables, time_span, tolerance, write};
 use crate::Dialect;
 use crate::expression::has_expression;
@@ -33,8 +34,8 @@ pub(super) fn bind(
         Ok(gateway) => gateway,
         Err(fault) => return (None, Err(fault)),
     };
-    let (tolerance, third) = match tolerance::of(context, members) {
-        Ok(found) => found,
+    let Said { tolerance, log, gateway: third } = match tolerance::of(context, members) {
+        Ok(said) => said,
         Err(fault) => return (gateway, Err(fault)),
     };
     let gateway = match together(gateway, third) {
@@ -50,7 +51,7 @@ pub(super) fn bind(
         pipeline_run: Some(context.run.run_id.clone()),
     };
     let job = job(context, source, sink, members, parties).map(|mut job| {
-        job.options.tolerance = tolerance;
+        (job.options.tolerance, job.options.log) = (tolerance, log);
         Job::Copy(Box::new(job))
     });
     (gateway, job)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dmg_protocol::job::{CopyJob, FormatSpec, StoreObject};
+use dmg_protocol::job::{CopyJob, FormatSpec, LogLevel, StoreObject};
 use serde_json::json;
 
 use super::*;
@@ -362,6 +362,7 @@ fn added_columns_and_tolerance() {
     assert_eq!((tolerance.rows_max, tolerance.share_max), (Some(10), Some(0.025)));
     let redirect = tolerance.redirect.expect("a place");
     assert_eq!((redirect.store.store.as_str(), redirect.folder.as_str()), ("file", "bad/rows"));
+    assert_eq!(redirect.layout, dmg_protocol::job::RedirectLayout::Original);
     let logged = copy_job(v2_copy(
         "Orders",
         "Pq",
@@ -369,7 +370,36 @@ fn added_columns_and_tolerance() {
         "enableSkipIncompatibleRow": true, "logSettings": {"enableCopyActivityLog": true, "logLocationSettings": {
         "linkedServiceName": {"referenceName": "Disk", "type": "LinkedServiceReference"}, "path": "log"}}}),
     ));
-    assert_eq!(logged.options.tolerance.and_then(|tolerance| tolerance.redirect).expect("a place").folder, "log");
+    assert_eq!(logged.options.tolerance.expect("rows are skipped").redirect, None);
+    let log = logged.options.log.expect("a log");
+    assert_eq!((log.folder.as_str(), log.level), ("log", LogLevel::Warning));
+}
+
+#[test]
+fn a_log_stands_without_skipped_rows() {
+    let disk = json!({"referenceName": "Disk", "type": "LinkedServiceReference"});
+    let bound_with = |more: Value| {
+        let mut members = json!({"source": {"type": "PostgreSqlSource"}, "sink": {"type": "ParquetSink"}});
+        members.as_object_mut().expect("members").extend(more.as_object().cloned().unwrap_or_default());
+        v2_copy("Orders", "Pq", members)
+    };
+    let log = |level| {
+        json!({"enableCopyActivityLog": true, "copyActivityLogSettings": {"logLevel": level},
+        "logLocationSettings": {"linkedServiceName": disk, "path": "/log/"}})
+    };
+    let older = json!({"linkedServiceName": disk, "path": "log", "logLevel": "info"});
+    for more in [json!({"logSettings": log("Info")}), json!({"logStorageSettings": older})] {
+        let options = copy_job(bound_with(more)).options;
+        let log = options.log.expect("a log");
+        assert_eq!((options.tolerance, log.folder.as_str(), log.level), (None, "log", LogLevel::Info));
+    }
+    let off = json!({"enableCopyActivityLog": false, "logLocationSettings": {"linkedServiceName": disk}});
+    assert_eq!(copy_job(bound_with(json!({"logSettings": off}))).options.log, None);
+    let said = |more: Value| bound_with(more).work.err().map(|fault| fault.message).unwrap_or_default();
+    let redirect = json!({"linkedServiceName": disk, "path": "bad"});
+    assert!(said(json!({"redirectIncompatibleRowSettings": redirect})).contains("skips no rows"));
+    let both = json!({"enableSkipIncompatibleRow": true, "redirectIncompatibleRowSettings": redirect, "logSettings": log("Warning")});
+    assert!(said(both).contains("in redirectIncompatibleRowSettings and in logSettings"));
 }
 
 #[test]
@@ -385,10 +415,9 @@ fn what_a_log_cannot_do_is_said() {
     for log in
         [json!({"logLevel": "Warning", "enableReliableLogging": true}), json!({"logLevel": "warning"}), json!({})]
     {
-        assert_eq!(copy_job(bound_with(log, json!({}))).options.tolerance.map(|it| it.redirect.is_some()), Some(true));
+        assert_eq!(copy_job(bound_with(log, json!({}))).options.log.map(|log| log.level), Some(LogLevel::Warning));
     }
     let code = |log, more| bound_with(log, more).work.err().map_or_else(String::new, |fault| fault.code);
-    assert_eq!(code(json!({"logLevel": "Info"}), json!({})), "UserErrorNotSupported");
     assert_eq!(code(json!({"logLevel": "Loud"}), json!({})), "UserErrorDocument");
     assert_eq!(code(json!({"enableReliableLogging": "perhaps"}), json!({})), "UserErrorDocument");
     assert_eq!(code(json!({"color": 1}), json!({})), "UserErrorNotSupported");

@@ -2,7 +2,7 @@
 //! from nowhere else. A stored procedure has what it gave back instead.
 
 use dmg_protocol::Receipt;
-use dmg_protocol::job::{Job as Work, ProcedureOutcome};
+use dmg_protocol::job::{FilePlace, Job as Work, ProcedureOutcome};
 use dmg_state::{ActivityRun, Job, Moment};
 use serde_json::{Value, json};
 
@@ -66,8 +66,14 @@ pub(crate) fn of_copy(proof: &Proof, job: &Job, activity: &ActivityRun, now: Mom
         "bottleneck": bottleneck,
         "receipt": proof.signed,
     });
-    if let Some(redirect) = skipped.and_then(|skipped| skipped.redirect.as_ref()) {
-        output["redirectRowPath"] = json!(redirect);
+    if let Work::Copy(copy) = &job.job {
+        let redirected = skipped.and_then(|skipped| skipped.redirect.as_ref()).and(copy.options.redirect());
+        if let Some(redirect) = redirected {
+            output["redirectRowPath"] = json!(folder(redirect.place(&job.run)));
+        }
+        if let Some(log) = &copy.options.log {
+            output["logFilePath"] = json!(folder(log.place(copy.parties.activity.as_deref(), &job.run)));
+        }
     }
     output
 }
@@ -94,6 +100,11 @@ pub(crate) fn of_procedure(outcome: &ProcedureOutcome, job: &Job, activity: &Act
         output["rowsAffected"] = json!(rows);
     }
     output
+}
+
+/// The original names the folder of the file, with a slash behind it.
+fn folder(place: FilePlace) -> String {
+    format!("{}/", place.folder)
 }
 
 /// The original's word for a store of that connector name.

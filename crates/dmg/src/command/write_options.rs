@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use dmg_protocol::job::{
-    AddedColumn, AddedValue, ColumnMapping, CopyOptions, Drift, ProcedureParameter, Redirect, Slice, StoreObject,
-    Tolerance, WriteProcedure,
+    AddedColumn, AddedValue, ColumnMapping, CopyOptions, Drift, ProcedureParameter, Redirect, RedirectLayout, Slice,
+    StoreObject, Tolerance, WriteProcedure,
 };
 use dmg_protocol::{Fault, WriteMode};
 use sha2::{Digest, Sha256};
@@ -117,7 +117,7 @@ impl WriteArguments {
             let StoreObject::Files { folder, .. } = object else {
                 return Err(refuse("Rows left out are written to files, not to a table.", "Name a folder of files."));
             };
-            tolerance.redirect = Some(Box::new(Redirect { store, folder }));
+            tolerance.redirect = Some(Box::new(Redirect { store, folder, layout: RedirectLayout::Named }));
         }
         options.rows_per_second = self.rate_rows;
         options.bytes_per_second = self.rate_bytes.as_deref().map(bytes).transpose()?;

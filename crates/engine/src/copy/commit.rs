@@ -28,14 +28,21 @@ impl Run {
             return Err(Fault::new("SystemErrorLeaseLost", message).into());
         }
         dmg_ambient::failpoint!("engine.commit.granted", dmg_connector::cut());
-        let redirected = match ready.tolerate.as_ref().and_then(|tolerate| tolerate.redirect()) {
+        let redirected = match &ready.redirect {
             Some(redirect) => redirect.commit().await?,
             None => None,
         };
         dmg_ambient::failpoint!("engine.redirected", dmg_connector::cut());
         let digest = arrived.as_ref().map_or(String::new(), Sums::row_hex);
         let content = MarkContent { rows: moved.read.rows, digest };
-        let committed = match self.commit_surely(ready, &content).await {
+        let committed = self.commit_surely(ready, &content).await;
+        if let (Err(error), Some(redirect)) = (&committed, &ready.redirect)
+            && !error.outcome_unknown
+            && let Err(error) = redirect.withdraw().await
+        {
+            tracing::info!(fault = %error.fault.code, "the redirect file tells of a copy that did not happen");
+        }
+        let committed = match committed {
             Err(error) if screen::collided(ready.tolerate.is_some(), ready.sink.as_ref(), &error).await => {
                 self.collided = true;
                 return Err(error);
@@ -47,8 +54,7 @@ impl Run {
             // An earlier attempt, thought dead, committed after this one had looked for its mark: what it read is there,
             // and what this one read is not.
             left_behind(ready.sink.abort().await);
-            let redirect = ready.tolerate.as_ref().and_then(|tolerate| tolerate.redirect());
-            return self.found(ready.sink.as_ref(), committed, redirect).await;
+            return self.found(ready.sink.as_ref(), committed, ready.redirect.as_deref()).await;
         }
         self.begins("report");
         self.lap("commit");

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use dmg_connector::{Column, Committed, MarkState, Result, Session, Sink, SinkPlan, SinkRequest};
 use dmg_protocol::job::{CopyOptions, Drift, FormatSpec};
-use dmg_protocol::{Plan, VerifyLevel};
+use dmg_protocol::{Fault, Plan, VerifyLevel};
 
 use super::{Ready, Run, newer};
 use crate::added;
-use crate::open::{self, Stores};
+use crate::layout::Layout;
+use crate::open::{self, Beside, Stores};
 use crate::planner::{Planned, Wishes, plan_declared};
 use crate::redirect::Redirect;
 use crate::tolerate::Tolerate;
@@ -124,17 +125,29 @@ impl Run {
             redirect.plan(own(source.columns(), &options), ragged);
         }
         let required = if options.tolerance.is_some() { required(&columns, target.as_deref()) } else { Vec::new() };
-        let tolerate = options.tolerance.map(|limits| Arc::new(Tolerate::new(limits, redirect)));
+        let redirect = redirect.map(Arc::new);
+        let tolerate = options.tolerance.map(|limits| Arc::new(Tolerate::new(limits, redirect.clone())));
         let (source, sink) = (source.into(), sink.into());
-        Ok(Planning::Ready(Box::new(Ready { source, sink, columns, hashed, plan, tolerate, required })))
+        Ok(Planning::Ready(Box::new(Ready { source, sink, columns, hashed, plan, tolerate, redirect, required })))
     }
 
-    /// The redirect file of this run, where the author asked for one.
+    /// The redirect file or the log of this run, where the author asked for one.
     async fn redirect(&self, stores: &dyn Stores, session: Session) -> Result<Option<Redirect>> {
         let request = &self.request;
-        let wanted = request.job.options.tolerance.as_ref().and_then(|tolerance| tolerance.redirect.as_ref());
-        let Some(wanted) = wanted else { return Ok(None) };
-        open::redirect(stores, wanted, &request.redirect_secrets, session, &request.attempt).await.map(Some)
+        let (options, run) = (&request.job.options, &request.attempt.run);
+        let (store, layout, place) = match (&options.log, options.redirect()) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => {
+                let message = "Rows left out go to the log of the copy or to a redirect file, not to both.";
+                return Err(Fault::new("UserErrorSettings", message).remedy("Leave out one of them.").into());
+            }
+            (Some(log), None) => {
+                (&log.store, Layout::Log(log.level), log.place(request.job.parties.activity.as_deref(), run))
+            }
+            (None, Some(redirect)) => (&redirect.store, Layout::Rows(redirect.layout), redirect.place(run)),
+        };
+        let beside = Beside { store, layout, path: place.path() };
+        open::redirect(stores, beside, &request.redirect_secrets, session, &request.attempt).await.map(Some)
     }
 }
 

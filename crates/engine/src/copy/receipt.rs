@@ -113,7 +113,7 @@ impl Run {
         let foreign = mark.as_ref().is_some_and(|mark| mark.epoch != committed.epoch);
         let mark = mark.filter(|_| !foreign);
         let tolerant = self.request.job.options.tolerance.is_some();
-        let skipped = mark.zip(redirect).map(|(mark, redirect)| Skipped {
+        let skipped = mark.zip(redirect).filter(|_| tolerant).map(|(mark, redirect)| Skipped {
             rows: mark.rows,
             redirect: Some(redirect.label()),
             digest: Some(mark.digest),
@@ -135,7 +135,8 @@ impl Run {
             committed.epoch
         )];
         let unknown = match redirect {
-            None if tolerant => Some("there is no redirect file"),
+            _ if !tolerant => None,
+            None => Some("there is no redirect file"),
             Some(_) if foreign => Some("the redirect file is of another attempt"),
             Some(_) if skipped.is_none() => Some("there is no redirect file; if nobody removed it, there were none"),
             _ => None,

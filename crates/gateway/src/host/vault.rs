@@ -58,12 +58,10 @@ impl Vault {
             Job::Browse(browse) => (open(&key, factory, &mut browse.store)?, Secrets::none()),
         };
         let redirect = match job {
-            Job::Copy(copy) => {
-                match copy.options.tolerance.as_mut().and_then(|tolerance| tolerance.redirect.as_mut()) {
-                    Some(redirect) => open(&key, factory, &mut redirect.store)?,
-                    None => Secrets::none(),
-                }
-            }
+            Job::Copy(copy) => match copy.options.beside() {
+                Some(store) => open(&key, factory, store)?,
+                None => Secrets::none(),
+            },
             _ => Secrets::none(),
         };
         Ok(Opened { source, sink, redirect, digest_key: key.digest_key() })
