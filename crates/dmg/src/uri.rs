@@ -1,7 +1,7 @@
 //! Store URIs of `dmg copy`: what a person types for a store, without any secret.
 
 use dmg_protocol::Fault;
-use dmg_protocol::catalog::SettingKind;
+use dmg_protocol::catalog::{SettingKind, StoreDescriptor};
 use dmg_protocol::job::{FormatSpec, ParquetCompression, ParquetFormat, StoreObject, StoreRef, TextFormat};
 use serde_json::{Map, Value, json};
 
@@ -47,7 +47,22 @@ pub(crate) enum SecretName {
     KeyOrSas,
 }
 
+/// The URI without what may be a secret: what stands before the host, save for the user's name, and the parameters.
+fn shown(uri: &str) -> String {
+    // A password may hold anything, even what ends a host.
+    let (scheme, rest) = uri.split_once(':').unwrap_or(("", uri));
+    let (user, rest) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
+    let user = user.map(|user| match user.split_once(':') {
+        Some((name, _)) => format!("{name}:…@"),
+        None => format!("{user}@"),
+    });
+    let (place, more) = rest.split_once('?').map_or((rest, ""), |(place, _)| (place, "?…"));
+    let colon = if scheme.is_empty() { "" } else { ":" };
+    format!("{scheme}{colon}{}{place}{more}", user.unwrap_or_default())
+}
+
 fn refuse(uri: &str, why: &str) -> Fault {
+    let uri = shown(uri);
     Fault::new("UserErrorSettings", format!("\"{uri}\" is no store that dmg copy knows: {why}.")).remedy(
         "Write postgres://, mysql:// or sqlserver://user@host:port/database, sqlite:FILE, file:PATH or \
              azblob://account/container/path.",
@@ -115,13 +130,16 @@ fn database(side: &Side, store: &str, port: u16) -> Result<Parsed, Fault> {
                 descriptor.settings.iter().find(|setting| plain(setting.name) == seconds)
             });
         let Some(setting) = known else {
-            return Err(refuse(&side.uri, &format!("the parameter \"{name}\" is unknown")));
+            return Err(unknown(&side.uri, &name, descriptor));
         };
-        let unfit = |what: &str| refuse(&side.uri, &format!("the parameter \"{name}\" is no {what}"));
+        let unfit = |what: &str| {
+            let message = format!("The parameter \"{name}\" of \"{}\" is not {what}.", shown(&side.uri));
+            Fault::new("UserErrorSettings", message)
+        };
         let value = match setting.kind {
             SettingKind::Secret => return Err(password()),
             SettingKind::Text => json!(value),
-            SettingKind::Integer => json!(value.parse::<i64>().map_err(|_| unfit("whole number"))?),
+            SettingKind::Integer => json!(value.parse::<i64>().map_err(|_| unfit("a whole number"))?),
             SettingKind::Boolean => json!(value.parse::<bool>().map_err(|_| unfit("true or false"))?),
         };
         settings.insert(setting.name.to_owned(), value);
@@ -129,6 +147,19 @@ fn database(side: &Side, store: &str, port: u16) -> Result<Parsed, Fault> {
     let kind = settings.get("authenticationType").and_then(Value::as_str).unwrap_or_default();
     let secret = if kind.eq_ignore_ascii_case("AccessToken") { SecretName::Token } else { SecretName::Password };
     Ok(Parsed { store: reference(store, settings), object: table_or_query(side)?, format: None, secret })
+}
+
+/// A parameter that the store does not have.
+fn unknown(uri: &str, name: &str, descriptor: &StoreDescriptor) -> Fault {
+    let message = format!("\"{}\" has the unknown parameter \"{name}\".", shown(uri));
+    let fault = Fault::new("UserErrorSettings", message);
+    if matches!(name, "table" | "query") {
+        return fault.remedy(format!("Give it right after the URI, as --{name}."));
+    }
+    let apart = ["host", "port", "database", "user"];
+    let settings = descriptor.settings.iter().filter(|setting| setting.kind != SettingKind::Secret);
+    let known: Vec<_> = settings.map(|setting| setting.name).filter(|name| !apart.contains(name)).collect();
+    fault.remedy(format!("It knows {}.", known.join(", ")))
 }
 
 fn sqlite(side: &Side, rest: &str) -> Result<Parsed, Fault> {
@@ -324,6 +355,24 @@ mod tests {
         let format = parse(&side("file:/data/x.csv")).expect("valid").format;
         assert!(matches!(format, Some(FormatSpec::Text(text)) if text.column_delimiter == ";"));
         assert_eq!(parse(&side("file:/data/x.parquet")).expect_err("no text").code, "UserErrorSettings");
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for uri in [
+            "oracle://etl:hush@db01/sales",
+            "postgres://etl@db01/sales?pwd=hush",
+            "postgres://etl@db01?token=hush",
+            "azblobs://acme/raw/x.csv?sig=hush",
+            "postgres://etl:hu/sh@db01/sales",
+            "postgres://etl:hu?sh@db01/sales",
+        ] {
+            let fault = parse(&side(uri)).expect_err(uri);
+            let told = format!("{} {}", fault.message, fault.remedy);
+            assert!(!told.contains("hu") && !told.contains("sh@"), "{uri}: {told}");
+        }
+        let told = parse(&side("postgres://etl@db01/sales?table=t")).expect_err("unknown").remedy;
+        assert_eq!(told, "Give it right after the URI, as --table.");
     }
 
     #[test]
