@@ -131,7 +131,7 @@ pub(crate) fn is_text(kind: Kind) -> bool {
 pub(crate) struct Integer {
     signed: bool,
     bits: u8,
-    digits: u8,
+    pub(crate) digits: u8,
 }
 
 /// What an integer kind holds; none for others.

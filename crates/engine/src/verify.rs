@@ -2,7 +2,9 @@
 //! can hold the difference, until the rows are named. Memory is bounded whatever the size of the two sides; what
 //! cannot be compared exactly is refused, never guessed.
 
+mod align;
 mod buckets;
+mod common;
 mod count;
 mod name;
 mod pairs;
@@ -14,12 +16,13 @@ use std::time::Duration;
 
 use dmg_ambient::Ambient;
 use dmg_connector::{BatchLimits, Column, Result, Session, Source};
-use dmg_protocol::job::Endpoint;
+use dmg_protocol::job::{CopyOptions, Endpoint};
 use dmg_protocol::worker::Progress;
 use dmg_protocol::{Fault, Kind, Secrets};
 use tokio_util::sync::CancellationToken;
 
 use crate::open::{self, Stores};
+use crate::watchdog::{self, Watchdog};
 use buckets::Buckets;
 use count::{Count, ENTRY_BYTES, Of, Table, Tally};
 pub use pairs::ColumnChoice;
@@ -61,6 +64,10 @@ pub struct VerifyRequest {
     pub parallel: Option<u32>,
     /// Memory budget in MiB.
     pub memory_mib: u32,
+    /// Longest wait for an answer of a store, as [`CopyOptions::query_timeout_millis`].
+    pub query_timeout_millis: Option<u64>,
+    /// Longest silence of a store in the middle of rows, as [`CopyOptions::stall_timeout_millis`].
+    pub stall_timeout_millis: Option<u64>,
 }
 
 /// Columns that identify a row.
@@ -219,13 +226,21 @@ async fn compare(
             let (wanted, table) = (wanted.clone(), table.clone());
             move || Count { of, wanted: wanted.clone(), table: table.clone(), entries_max }
         };
-        tokio::try_join!(scan(&from, from.parts(), count(Of::From)), scan(&to, to.parts(), count(Of::To)))?;
+        let again = tokio::try_join!(scan(&from, from.parts(), count(Of::From)), scan(&to, to.parts(), count(Of::To)))?;
+        // Counts of two states would tell of neither.
+        for (reading, sums, again) in [(&from, &from_sums, &again.0.0), (&to, &to_sums, &again.1.0)] {
+            if sums != again {
+                return Err(name::changed(&reading.source.label()).into());
+            }
+        }
         tally.add(&table, limit);
     }
     let differences = name::differences(&from, &to, &tally.groups, limit).await?;
     tokio::try_join!(from.source.finish(), to.source.finish())?;
     let mut notices = from.source.notices();
     notices.extend(to.source.notices());
+    let differs = |at: &usize| from_sums.columns[*at] != to_sums.columns[*at];
+    notices.extend(pairs::hint((0..pairs.len()).filter(differs).map(|at| &pairs[at])));
     let side = |reading: &Reading, sums: &dmg_connector::Sums| VerifiedSide {
         label: reading.source.label(),
         rows: sums.rows,
@@ -275,9 +290,15 @@ async fn open_both(
         application: "dmg/verify".to_owned(),
         extra_ca: Arc::new(request.extra_ca.clone()),
     };
+    // One each: a side that is done with its rows says nothing of the other.
+    let open = async |side: watchdog::Side, endpoint: &Endpoint, secrets: &Secrets| {
+        let opening = open::source(stores, endpoint, secrets, session(), lanes, ROWS_PER_PART);
+        let title = open::title(stores, &endpoint.store);
+        Watchdog::new(ambient.clone(), &limits_of(request)).opened_side(side, &title, endpoint, opening).await
+    };
     let (from, to) = tokio::try_join!(
-        open::source(stores, &request.from, &request.from_secrets, session(), lanes, ROWS_PER_PART),
-        open::source(stores, &request.to, &request.to_secrets, session(), lanes, ROWS_PER_PART),
+        open(watchdog::Side::From, &request.from, &request.from_secrets),
+        open(watchdog::Side::To, &request.to, &request.to_secrets),
     )?;
     let pairs = pairs::pairs(from.columns(), to.columns(), &request.columns)?;
     let key = key(&pairs, &request.key, from.columns(), to.columns())?;
@@ -285,7 +306,7 @@ async fn open_both(
         .iter()
         .map(|pair| Column {
             name: pair.from.name.clone(),
-            kind: pair.kind,
+            kind: pair.hashed,
             type_name: String::new(),
             nullable: true,
             key: false,
@@ -299,6 +320,14 @@ async fn open_both(
     };
     let (from, to) = (reading(from, |pair| &pair.from), reading(to, |pair| &pair.to));
     Ok(Opened { from, to, pairs })
+}
+
+fn limits_of(request: &VerifyRequest) -> CopyOptions {
+    CopyOptions {
+        query_timeout_millis: request.query_timeout_millis,
+        stall_timeout_millis: request.stall_timeout_millis,
+        ..CopyOptions::default()
+    }
 }
 
 /// Places of the key among the pairs.

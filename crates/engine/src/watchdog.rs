@@ -1,4 +1,4 @@
-//! Ends a copy whose store says nothing any more. Source and sink are wrapped, so that every wait for a store passes
+//! Ends a copy, or a comparison, whose store says nothing any more. Source and sink are wrapped, so that every wait for a store passes
 //! here and nowhere else; a wait is over its limit when nothing at all has happened in the copy for that long: no byte
 //! came or went, no wait began or ended. Who waits for an answer is allowed more than who waits in the middle of rows.
 
@@ -17,19 +17,25 @@ const ANSWER: Duration = Duration::from_secs(2 * 60 * 60);
 const STALL: Duration = Duration::from_secs(10 * 60);
 /// How long a sink that has just been given up may take to remove what was staged; the next attempt does it too.
 const FAREWELL: Duration = Duration::from_secs(30);
+/// What raises the limit of a silence.
+const STALL_WORDS: &str = "--stall-timeout, or stallTimeout of the activity";
 /// Pause between two looks, at most; a quarter of the limit where that is less.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 const LOOK_MIN: Duration = Duration::from_millis(5);
 /// A stream that has brought more than this has begun to bring rows, even if its first batch is not full.
 const PREAMBLE_BYTES: u64 = 64 * 1024;
 
-/// One of the two ends of a copy.
+/// One of the two ends of a copy, or of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     /// Where rows come from.
     Source,
     /// Where rows go.
     Sink,
+    /// The first of two stores that are compared.
+    From,
+    /// The second.
+    To,
 }
 
 /// What a store is waited for.
@@ -77,8 +83,8 @@ impl Limits {
     fn of_wait(&self, side: Side, what: For) -> Duration {
         match (what, side) {
             (For::Question | For::Rows, _) => self.stall,
-            (For::Answer | For::FirstRows, Side::Source) => self.query,
             (For::Answer | For::FirstRows, Side::Sink) => self.commit,
+            (For::Answer | For::FirstRows, _) => self.query,
             (For::Room, _) => self.write.unwrap_or(self.stall),
             (For::Farewell, _) => self.stall.min(FAREWELL),
         }
@@ -223,9 +229,11 @@ impl Watchdog {
     }
 
     fn silent(&self, side: Side, what: For, store: &str, silence: Duration) -> Fault {
-        let (side, answer) = match side {
-            Side::Source => ("source", "--query-timeout, or queryTimeout of the activity's source"),
-            Side::Sink => ("sink", "--commit-timeout, or commitTimeout of the activity"),
+        let (who, answer, stall) = match side {
+            Side::Source => ("The source", "--query-timeout, or queryTimeout of the activity's source", STALL_WORDS),
+            Side::Sink => ("The sink", "--commit-timeout, or commitTimeout of the activity", STALL_WORDS),
+            Side::From => ("FROM", "--query-timeout", "--stall-timeout"),
+            Side::To => ("TO", "--query-timeout", "--stall-timeout"),
         };
         let when = match what {
             For::Question => "when it was asked what it has",
@@ -238,14 +246,14 @@ impl Watchdog {
         let option = match what {
             For::Answer | For::FirstRows => answer,
             For::Room if self.0.limits.write.is_some() => "writeBatchTimeout of the activity's sink",
-            _ => "--stall-timeout, or stallTimeout of the activity",
+            _ => stall,
         };
         let seconds = silence.as_millis() as f64 / 1000.0;
-        Fault::new("StoreErrorTimeout", format!("The {side} said nothing for {seconds} s {when}: {store}."))
+        Fault::new("StoreErrorTimeout", format!("{who} said nothing for {seconds} s {when}: {store}."))
             .remedy(format!("Look what the store waits for. If it needs that long, raise {option}; 0 is no limit."))
             // Another try would wait as long again.
             .retry(Retry::AfterFix)
-            .with("side", side)
+            .with("side", who.trim_start_matches("The ").to_lowercase())
             .with("silentSeconds", seconds)
     }
 }
@@ -301,6 +309,8 @@ mod tests {
             (Side::Sink, For::Answer, 7200.0, "The sink said nothing for 7200 s while its answer"),
             (Side::Sink, For::Room, 600.0, "while it was to take rows"),
             (Side::Sink, For::Farewell, 30.0, "remove what was staged"),
+            (Side::From, For::Rows, 600.0, "FROM said nothing for 600 s in the middle of its rows"),
+            (Side::To, For::FirstRows, 7200.0, "TO said nothing for 7200 s while its first rows"),
         ] {
             let (fault, took) = never(&watchdog, side, what).await;
             assert!((took - seconds).abs() < 2.0, "{what:?} took {took} s");

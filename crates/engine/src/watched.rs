@@ -22,8 +22,19 @@ impl Watchdog {
         endpoint: &Endpoint,
         opening: impl Future<Output = Result<Box<dyn Source>>>,
     ) -> Result<Box<dyn Source>> {
+        self.opened_side(Side::Source, title, endpoint, opening).await
+    }
+
+    /// The same for one of two sides that are only read.
+    pub(crate) async fn opened_side(
+        &self,
+        side: Side,
+        title: &str,
+        endpoint: &Endpoint,
+        opening: impl Future<Output = Result<Box<dyn Source>>>,
+    ) -> Result<Box<dyn Source>> {
         let what = if endpoint.format.is_some() { For::Answer } else { For::Question };
-        Ok(self.source(self.wait(Side::Source, what, title, opening).await?, Side::Source))
+        Ok(self.source(self.wait(side, what, title, opening).await?, side))
     }
 
     /// A sink that is being opened, watched from now on.

@@ -250,7 +250,7 @@ fn job(arguments: &CopyArguments, source: Parsed, sink: Parsed, redirect: Option
 }
 
 /// Columns and the kinds the author wants for them.
-fn kinds(given: &[String]) -> Result<BTreeMap<String, Kind>, Fault> {
+pub(crate) fn kinds(given: &[String]) -> Result<BTreeMap<String, Kind>, Fault> {
     let one = |text: &String| {
         let (column, kind) = text.rsplit_once('=')?;
         Some((column.to_owned(), kind.parse::<Kind>().ok()?)).filter(|_| !column.is_empty())

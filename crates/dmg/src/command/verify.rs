@@ -4,20 +4,25 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args};
 use dmg_ambient::Ambient;
-use dmg_engine::{Change, ColumnChoice, DIFFERENCES_MAX, Difference, KeyChoice, VerifyReport, VerifyRequest};
+use dmg_engine::{
+    Change, ColumnChoice, DIFFERENCES_MAX, Difference, KeyChoice, VerifiedColumn, VerifyReport, VerifyRequest,
+};
 use dmg_protocol::job::{ColumnMapping, Endpoint};
 use dmg_protocol::{Fault, Kind};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::copy::{deal, read_all, secrets};
+use super::copy::{deal, kinds, read_all, secrets};
 use super::receipt::thousands;
+use super::write_options::time;
 use crate::display::Output;
 use crate::display::progress::Bar;
 use crate::uri::{self, Parsed, Side};
 
 /// Characters of a value that are shown to people.
 const SHOWN_CHARS: usize = 60;
+/// Characters before the first difference of two long values that are shown to people.
+const BEFORE_CHARS: usize = 20;
 /// Values of a row that are shown to people.
 const SHOWN_VALUES: usize = 8;
 
@@ -66,6 +71,9 @@ pub(crate) struct VerifyArguments {
     /// A column that is called otherwise in TO; repeat for more
     #[arg(long, value_name = "FROM=TO")]
     mapping: Vec<String>,
+    /// Compare this column as another kind, such as float64, date, instant or decimal(10,2); repeat for more
+    #[arg(long = "as", value_name = "COLUMN=KIND")]
+    kinds: Vec<String>,
     /// Differences to show; all are counted
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
@@ -78,6 +86,13 @@ pub(crate) struct VerifyArguments {
     /// Memory budget in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     memory: u32,
+    /// Longest wait for an answer of a store, such as the first rows of a query: 30s, 10m, 2h; 0 is no limit
+    /// [default: 2h]
+    #[arg(long, value_name = "TIME")]
+    query_timeout: Option<String>,
+    /// Longest silence of a store in the middle of rows [default: 10m]
+    #[arg(long, value_name = "TIME")]
+    stall_timeout: Option<String>,
     /// PEM file of a certificate authority to trust besides the system's
     #[arg(long, value_name = "FILE")]
     store_ca: Vec<PathBuf>,
@@ -132,6 +147,7 @@ fn request(arguments: &VerifyArguments, matches: &ArgMatches) -> Result<VerifyRe
         let message = format!("--limit may be at most {DIFFERENCES_MAX}.");
         return Err(Fault::new("UserErrorSettings", message));
     }
+    let limit = |option: &str, text: &Option<String>| text.as_deref().map(|text| time(option, text)).transpose();
     Ok(VerifyRequest {
         from_secrets: secrets(&from, from_secret.as_ref(), &arguments.from)?,
         to_secrets: secrets(&to, to_secret.as_ref(), &arguments.to)?,
@@ -147,7 +163,10 @@ fn request(arguments: &VerifyArguments, matches: &ArgMatches) -> Result<VerifyRe
             columns: arguments.columns.clone(),
             except: arguments.except.clone(),
             mapping: arguments.mapping.iter().map(|text| mapping(text)).collect::<Result<_, _>>()?,
+            kinds: kinds(&arguments.kinds)?,
         },
+        query_timeout_millis: limit("query", &arguments.query_timeout)?,
+        stall_timeout_millis: limit("stall", &arguments.stall_timeout)?,
         limit: arguments.limit,
         parallel: arguments.parallel,
         memory_mib: arguments.memory,
@@ -211,7 +230,10 @@ fn text(report: &VerifyReport, output: Output) -> String {
         format!("from  {}  {} rows", report.from.label, thousands(report.from.rows)),
         format!("to    {}  {} rows", report.to.label, thousands(report.to.rows)),
     ];
-    let key: Vec<&str> = report.columns.iter().filter(|column| column.key).map(|c| c.from.as_str()).collect();
+    let names = |is: fn(&VerifiedColumn) -> bool| -> Vec<String> {
+        report.columns.iter().filter(|column| is(column)).map(|column| name(&column.from)).collect()
+    };
+    let key = names(|column| column.key);
     lines.push(format!("key   {}", if key.is_empty() { "none, whole rows".to_owned() } else { key.join(", ") }));
     if !report.differences.is_empty() {
         lines.push(String::new());
@@ -226,7 +248,7 @@ fn text(report: &VerifyReport, output: Output) -> String {
     lines.push(String::new());
     let counts = [("=", report.equal), ("-", report.only_from), ("+", report.only_to), ("*", report.changed)];
     lines.push(counts.map(|(sign, count)| format!("{sign} {}", thousands(count))).join("   "));
-    let differing: Vec<&str> = report.columns.iter().filter(|column| column.differs).map(|c| c.from.as_str()).collect();
+    let differing = names(|column| column.differs);
     if !differing.is_empty() {
         lines.push(format!("columns whose digests differ: {}", differing.join(", ")));
     }
@@ -240,14 +262,14 @@ fn line(report: &VerifyReport, difference: &Difference) -> String {
     let row = if difference.change == Change::OnlyTo { &difference.to } else { &difference.from };
     let cells = |key: bool| {
         let cells = report.columns.iter().zip(row).filter(move |(column, _)| column.key == key);
-        cells.map(|(column, value)| format!("{}={}", column.from, shown(value, column.kind)))
+        cells.map(|(column, value)| format!("{}={}", name(&column.from), shown(value, column.kind)))
     };
     let mut pieces: Vec<String> = cells(true).collect();
     if difference.change == Change::Changed {
         pieces.extend(difference.columns.iter().map(|at| {
             let column = &report.columns[*at];
-            let (from, to) = (shown(&difference.from[*at], column.kind), shown(&difference.to[*at], column.kind));
-            format!("{}: {from} -> {to}", column.from)
+            let (from, to) = (&difference.from[*at], &difference.to[*at]);
+            format!("{}: {}", name(&column.from), both_shown(from, to, column.kind))
         }));
     } else {
         pieces.extend(cells(false).take(SHOWN_VALUES));
@@ -262,15 +284,69 @@ fn line(report: &VerifyReport, difference: &Difference) -> String {
     format!("{} {}", sign(difference.change), pieces.join("  "))
 }
 
+/// A name for people: quoted where it could be taken for something else.
+fn name(column: &str) -> String {
+    let plain = column.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '$'));
+    if plain && !column.is_empty() { column.to_owned() } else { quoted(column) }
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}").replace("\\'", "'")
+}
+
 /// A value for people: texts quoted, on one line, NULL apart from the word.
 fn shown(value: &Option<String>, kind: Kind) -> String {
     let Some(text) = value else { return "NULL".to_owned() };
-    let cut = match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.clone(),
-    };
+    excerpt(text, 0, kind)
+}
+
+/// So many characters of a value from that one on.
+fn excerpt(text: &str, start: usize, kind: Kind) -> String {
+    let mut rest = text.chars().skip(start);
+    let mut cut: String = if start > 0 { "…".to_owned() } else { String::new() };
+    cut.extend(rest.by_ref().take(SHOWN_CHARS));
+    if rest.next().is_some() {
+        cut.push('…');
+    }
     match kind {
-        Kind::Text | Kind::Json | Kind::EngineText | Kind::DecimalText => format!("{cut:?}").replace("\\'", "'"),
+        Kind::Text | Kind::Json | Kind::EngineText => quoted(&cut),
+        // Text that is no number stands among numbers as it is.
+        Kind::DecimalText if !cut.chars().all(|c| c.is_ascii_alphanumeric() || "+-.…".contains(c)) => quoted(&cut),
         _ => cut,
+    }
+}
+
+/// Two values that differ: of long ones the place where they do.
+fn both_shown(from: &Option<String>, to: &Option<String>, kind: Kind) -> String {
+    let (Some(a), Some(b)) = (from, to) else { return format!("{} -> {}", shown(from, kind), shown(to, kind)) };
+    if a == b {
+        // Only their beginnings are at hand.
+        return format!("{} differ behind their first {} characters", excerpt(a, 0, kind), a.chars().count());
+    }
+    let same = a.chars().zip(b.chars()).take_while(|(x, y)| x == y).count();
+    let start = if same < SHOWN_CHARS { 0 } else { same - BEFORE_CHARS };
+    format!("{} -> {}", excerpt(a, start, kind), excerpt(b, start, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_shown_where_they_differ() {
+        let both = |a: &str, b: &str| both_shown(&Some(a.into()), &Some(b.into()), Kind::Text);
+        assert_eq!(both("one", "two"), "\"one\" -> \"two\"");
+        let long = "0123456789".repeat(9);
+        let (a, b) = (format!("{long}a"), format!("{long}b and more"));
+        assert_eq!(both(&a, &b), "\"…01234567890123456789a\" -> \"…01234567890123456789b and more\"");
+        assert_eq!(both(&a, "0"), format!("\"{}…\" -> \"0\"", &long[..60]));
+        let bytes = both_shown(&Some("\\x00".into()), &None, Kind::Bytes);
+        assert_eq!(bytes, "\\x00 -> NULL");
+        assert!(both(&long, &long).ends_with("differ behind their first 90 characters"));
+    }
+
+    #[test]
+    fn names_that_need_it_are_quoted() {
+        assert_eq!(["id", "größe", "a b", "a=b", ""].map(name), ["id", "größe", "\"a b\"", "\"a=b\"", "\"\""]);
     }
 }

@@ -222,7 +222,7 @@ fn bytes(text: &str) -> Result<u64, Fault> {
 }
 
 /// Milliseconds of `500ms`, `30s`, `10m`, `2h`, `0`.
-fn time(option: &str, text: &str) -> Result<u64, Fault> {
+pub(crate) fn time(option: &str, text: &str) -> Result<u64, Fault> {
     let unclear = || {
         let message = format!("--{option}-timeout \"{text}\" is not understood.");
         refuse(message, "Write it as 500ms, 30s, 10m or 2h; 0 is no limit.")

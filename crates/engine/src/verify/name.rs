@@ -68,7 +68,7 @@ async fn fetch<'a>(
 }
 
 /// A row of an earlier pass that is not there any more.
-fn changed(label: &str) -> Fault {
+pub(super) fn changed(label: &str) -> Fault {
     let message = format!("{label} changed while it was compared.");
     Fault::new("UserErrorSourceChanged", message).remedy("Compare again while nobody writes to it.")
 }
@@ -89,7 +89,7 @@ pub(super) async fn differences(
         of_group(group, &left, &right, &mut found);
     }
     let key = from.key.clone();
-    found.sort_by_key(|row| order(row, &key));
+    found.sort_by_cached_key(|row| order(row, &key));
     found.truncate(limit);
     Ok(found)
 }
@@ -132,13 +132,14 @@ fn of_group(group: &Group, left: &Rows, right: &Rows, found: &mut Vec<Difference
     }
 }
 
-/// By key, numbers as numbers.
-fn order(difference: &Difference, key: &[usize]) -> (Vec<(i128, String)>, Change) {
+/// By key, then by the rest of the row; numbers as numbers.
+fn order(difference: &Difference, key: &[usize]) -> (Vec<(i128, String)>, Change, Vec<(i128, String)>) {
     let row = if difference.change == Change::OnlyTo { &difference.to } else { &difference.from };
-    let places: Vec<usize> = if key.is_empty() { (0..row.len()).collect() } else { key.to_vec() };
     let one = |at: usize| {
         let text = row[at].clone().unwrap_or_default();
         (text.parse().unwrap_or(i128::MAX), text)
     };
-    (places.into_iter().map(one).collect(), difference.change)
+    let all: Vec<_> = (0..row.len()).map(one).collect();
+    let places: Vec<_> = if key.is_empty() { all.clone() } else { key.iter().map(|at| one(*at)).collect() };
+    (places, difference.change, all)
 }

@@ -10,7 +10,8 @@ use dmg_ambient::TaskGroup;
 use dmg_connector::{BatchLimits, Column, Digester, Result, Source, Sums, published_seed, schema};
 use futures::StreamExt;
 
-use super::pairs::{self, Side};
+use super::align;
+use super::pairs::Side;
 
 /// One side, ready to be read as often as needed.
 pub(super) struct Reading {
@@ -97,7 +98,7 @@ async fn lane<G: Gather>(
         while !gather.is_content()
             && let Some(batch) = batches.next().await
         {
-            let batch = pairs::align(&batch?, &reading.sides, &reading.schema)?;
+            let batch = align::align(&batch?, &reading.sides, &reading.schema)?;
             rows.clear();
             digester.update_each(&batch, |hash| rows.push(hash))?;
             reading.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
