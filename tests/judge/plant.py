@@ -1,7 +1,8 @@
 """Makes two equal sets of rows, plants differences into the second one, and writes both and the truth.
 
 plant.py FOLDER SEED ROWS PLANTS: writes left.sql and right.sql (for psql), left.sqlite, right.parquet, right.csv,
-right.mysql.sql, and truth.json: every difference as [change, id, columns].
+right.mysql.sql, left.tds.sql and right.tds.sql, and truth.json: every difference as [change, id, columns].
+plant.py tds FOLDER PORT SIDE TABLE: loads left.tds.sql or right.tds.sql into a SQL Server by python-tds.
 plant.py check TRUTH ANSWER [nokey]: compares the answer of `dmg verify --json` with the truth.
 """
 
@@ -130,6 +131,38 @@ def mysql(path, table, rows):
             file.write(f"INSERT INTO {table} VALUES {values};\n")
 
 
+def tds(path, rows):
+    def cell(value):
+        if value is None:
+            return "NULL"
+        if isinstance(value, datetime.datetime):
+            return "'%s'" % moment(value)
+        if isinstance(value, str):
+            return "N'%s'" % value.replace("'", "''")
+        return repr(value) if isinstance(value, float) else str(value)
+
+    statements = [
+        "CREATE TABLE {table} (id bigint, first nvarchar(max), second nvarchar(200), amount decimal(15,2), "
+        "at datetime2(6), ratio float)"
+    ]
+    for start in range(0, len(rows), 500):
+        values = ",".join("(" + ",".join(map(cell, row)) + ")" for row in rows[start : start + 500])
+        statements.append(f"INSERT INTO {{table}} VALUES {values}")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(statements, file)
+
+
+def load_tds(folder, port, side, table):
+    import pytds
+
+    with open(f"{folder}/{side}.tds.sql", encoding="utf-8") as file:
+        statements = json.load(file)
+    with pytds.connect("127.0.0.1", port=int(port), database="fixture", user="sa", password="Fixture-Password-1",
+                       autocommit=True) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement.replace("{table}", table, 1))
+
+
 def sqlite(path, rows):
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE t (id INTEGER, first TEXT, second TEXT, amount TEXT, at TEXT, ratio REAL)")
@@ -196,6 +229,8 @@ def check(truth, answer, key):
 def main(arguments):
     if arguments[0] == "check":
         return check(arguments[1], arguments[2], "nokey" not in arguments[3:])
+    if arguments[0] == "tds":
+        return load_tds(*arguments[1:])
     folder, seed, count, plants = arguments[0], int(arguments[1]), int(arguments[2]), int(arguments[3])
     chance = random.Random(seed)
     rows = [make(chance, number) for number in range(1, count + 1)]
@@ -203,6 +238,8 @@ def main(arguments):
     postgres(f"{folder}/left.sql", "l", rows)
     postgres(f"{folder}/right.sql", "r", right)
     mysql(f"{folder}/right.mysql.sql", "r", right)
+    tds(f"{folder}/left.tds.sql", rows)
+    tds(f"{folder}/right.tds.sql", right)
     sqlite(f"{folder}/left.sqlite", rows)
     parquet(f"{folder}/left.parquet", rows)
     parquet(f"{folder}/right.parquet", right)

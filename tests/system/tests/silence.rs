@@ -1,5 +1,5 @@
-//! Stores that stay connected and say nothing: a copy ends by itself, names who was silent, and the target is as it
-//! was. A server that only takes its time is waited for.
+//! Stores that stay connected and say nothing: a copy or a comparison ends by itself, names who was silent, and the target
+//! is as it was. A server that only takes its time is waited for.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -43,8 +43,12 @@ impl World {
     async fn copy(&self, arguments: &[&str]) -> Answer {
         let secrets =
             ["--secret-file", &self.database.password_file, "--sink-secret-file", &self.database.password_file];
-        let mut command = dmg(["copy"]);
-        command.args(secrets).args(arguments);
+        self.run(&[&["copy"], &secrets[..], arguments].concat()).await
+    }
+
+    /// Runs a program, which must end in time.
+    async fn run(&self, arguments: &[&str]) -> Answer {
+        let mut command = dmg(arguments);
         let started = wait::now();
         let answer = tokio::task::spawn_blocking(move || Answer::of(&mut command)).await.expect("it runs");
         assert!(started.elapsed() < DEADLINE, "{}", answer.errors);
@@ -130,4 +134,35 @@ async fn a_commit_that_does_not_end() {
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
     wait::until("the server to stop", DEADLINE, || (world.database.number(sleeping) == 0).then_some(()));
     assert_eq!(world.database.number("SELECT count(*) FROM target"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_side_of_a_comparison_that_says_nothing() {
+    let world = need!(World::new().await);
+    let (direct, behind) = (world.database.url(), world.through());
+    let secret = ["--secret-file", world.database.password_file.as_str()];
+    let near = [&[direct.as_str(), "--table", "source"], &secret[..]].concat();
+    let far = [&[behind.as_str(), "--table", "source"], &secret[..]].concat();
+    let limits = ["--stall-timeout", "400ms", "--query-timeout", "2s"];
+    for (who, sides) in [("FROM", [&far[..], &near]), ("TO", [&near[..], &far])] {
+        for (fault, when, option) in [
+            ("halfopen after=2000000 way=down times=0", "in the middle of its rows", "--stall-timeout"),
+            ("halfopen after=0 way=down times=0", "when it was asked what it has", "--stall-timeout"),
+        ] {
+            world.proxy.set(fault.parse().expect("a fault"));
+            let answer = world.run(&[&["verify"], sides[0], sides[1], &limits].concat()).await;
+            says(&answer.fault("StoreErrorTimeout"), &[&format!("{who} said nothing for"), when, option]);
+        }
+    }
+    // A server that only takes its time is waited for, as long as it may.
+    world.proxy.set(dmg_faultproxy::Fault::NONE);
+    let slow = "SELECT n FROM (SELECT pg_sleep(1.5)) s, generate_series(1, 10) n ORDER BY n DESC";
+    let slow = [&[direct.as_str(), "--query", slow], &secret[..]].concat();
+    let quick = [&[direct.as_str(), "--query", "SELECT n FROM generate_series(1, 10) n"], &secret[..]].concat();
+    let _ = world.run(&[&["verify"], &slow[..], &quick, &["--stall-timeout", "300ms"]].concat()).await.ok();
+    let answer = world.run(&[&["verify"], &quick[..], &slow, &["--query-timeout", "300ms"]].concat()).await;
+    says(
+        &answer.fault("StoreErrorTimeout"),
+        &["TO said nothing for", "its first rows were awaited", "--query-timeout"],
+    );
 }
