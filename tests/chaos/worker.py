@@ -58,6 +58,8 @@ class Worker:
             pass
 
     def answer(self, granted=True):
+        # Asked once more, the answer is the same.
+        self.grant = granted
         self.tell({"say": "commitAnswer", "granted": granted})
 
     def read(self):

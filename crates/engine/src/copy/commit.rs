@@ -7,6 +7,7 @@ use dmg_protocol::{Fault, Receipt, Retry, VerifyLevel};
 
 use super::{Observer, Ready, Run, left_behind, newer};
 use crate::lanes::Moved;
+use crate::redirect::Redirect;
 use crate::{proof, screen, watched};
 
 /// How often a doubtful commit is looked up before giving up.
@@ -38,9 +39,8 @@ impl Run {
         let committed = self.commit_surely(ready, &content).await;
         if let (Err(error), Some(redirect)) = (&committed, &ready.redirect)
             && !error.outcome_unknown
-            && let Err(error) = redirect.withdraw().await
         {
-            tracing::info!(fault = %error.fault.code, "the redirect file tells of a copy that did not happen");
+            take_back(redirect, observer).await;
         }
         let committed = match committed {
             Err(error) if screen::collided(ready.tolerate.is_some(), ready.sink.as_ref(), &error).await => {
@@ -122,5 +122,16 @@ impl Run {
             let remedy = "Another writer may have changed the target after the commit; compare it and run again.";
             Fault::new("SystemErrorVerification", message).remedy(remedy).retry(Retry::AfterFix).into()
         })
+    }
+}
+
+/// What was told of rows is true only together with the copy. Who has lost the lease leaves it to the successor, which
+/// replaces the file and must find it as it was when it began.
+async fn take_back(redirect: &Redirect, observer: &dyn Observer) {
+    if !observer.may_commit().await.unwrap_or(false) {
+        return;
+    }
+    if let Err(error) = redirect.withdraw().await {
+        tracing::info!(fault = %error.fault.code, "the redirect file tells of a copy that did not happen");
     }
 }
