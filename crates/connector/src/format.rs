@@ -84,6 +84,12 @@ pub trait Format: Send + Sync {
         limits: BatchLimits,
     ) -> Result<BatchStream>;
 
+    /// Whether [`Format::read`] has all the [`crate::Room`] of its part before it gives the stream: the lane then needs
+    /// no more, and leaves the rest to others.
+    fn takes_room_at_once(&self) -> bool {
+        false
+    }
+
     /// As [`Format::read`], but rows that do not fit the columns go to `rejects`. A batch may be empty then: it says
     /// that only rows left out were found. Formats whose rows always fit need not implement it.
     async fn read_tolerant(
@@ -108,6 +114,11 @@ pub trait FragmentEncoder: Send {
     /// Adds rows. The schema is [`crate::schema`] of the encoder's columns. A value the format cannot hold as it
     /// would be read back is `UserErrorValue`, naming row and column.
     fn write(&mut self, batch: &RecordBatch) -> Result<()>;
+    /// Whether the fragment should rather end before these rows: in one begun for others they would take more memory.
+    fn ends_before(&self, batch: &RecordBatch) -> bool {
+        let _ = batch;
+        false
+    }
     /// Rows so far.
     fn rows(&self) -> u64;
     /// Bytes held in memory so far, estimated.

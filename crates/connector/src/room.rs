@@ -56,7 +56,20 @@ impl State {
         let all = self.parts.values().map(|part| part.held).sum::<usize>().saturating_add(more);
         let before = self.parts.range(..turn);
         // Who still may ask for more must get it, even while all the others wait for him.
-        if before.into_iter().all(|(_, part)| part.settled) { all <= budget } else { all - part.held <= budget / SHARES }
+        if before.into_iter().all(|(_, part)| part.settled) {
+            all <= budget
+        } else {
+            all - part.held <= budget / SHARES
+        }
+    }
+
+    /// Takes so much more for a part, if it may have it.
+    fn take(&mut self, turn: usize, more: usize, budget: usize) -> bool {
+        let admitted = self.admits(turn, more, budget);
+        if admitted && let Some(part) = self.parts.get_mut(&turn) {
+            part.held += more;
+        }
+        admitted
     }
 }
 
@@ -156,6 +169,11 @@ impl Room {
         self.lane.as_ref().is_some_and(|lane| bytes > lane.budget.ordinary)
     }
 
+    /// Whether it has taken any.
+    pub fn is_taken(&self) -> bool {
+        self.held > 0
+    }
+
     /// Waits until there is room for so many bytes, those it has included.
     pub async fn take(&mut self, bytes: usize) {
         let Some(lane) = &self.lane else { return };
@@ -166,32 +184,25 @@ impl Room {
         loop {
             let mut changed = std::pin::pin!(lane.budget.changed.notified());
             changed.as_mut().enable();
-            let mut state = lane.budget.state();
-            if state.admits(self.turn, more, lane.budget.bytes) {
-                if let Some(part) = state.parts.get_mut(&self.turn) {
-                    part.held += more;
-                }
+            if lane.budget.state().take(self.turn, more, lane.budget.bytes) {
                 self.held = bytes;
                 return;
             }
-            drop(state);
             changed.await;
         }
     }
 
-    /// Gives all of it back; says whether there was any.
-    pub fn give_back(&mut self) -> bool {
+    /// Gives all of it back.
+    pub fn give_back(&mut self) {
         let held = std::mem::take(&mut self.held);
-        if held == 0 {
-            return false;
-        }
-        if let Some(lane) = &self.lane {
+        if held > 0
+            && let Some(lane) = &self.lane
+        {
             if let Some(part) = lane.budget.state().parts.get_mut(&self.turn) {
                 part.held = part.held.saturating_sub(held);
             }
             lane.budget.changed.notify_waiters();
         }
-        true
     }
 }
 

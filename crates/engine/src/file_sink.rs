@@ -200,7 +200,7 @@ impl Sink for FileSink {
     async fn part(&self, index: u32) -> Result<Box<dyn PartWriter>> {
         let assembler = self.assembler(index).await?;
         let (rows_max, bytes_max) = self.format.fragment_limits();
-        let bytes_max = bytes_max.min(self.request.budget_bytes / (2 * self.request.lanes.max(1)));
+        let bytes_max = bytes_max.min(self.request.budget_bytes / (2 * self.request.lanes.max(2)));
         Ok(Box::new(FilePart {
             index,
             assembler,
@@ -316,11 +316,16 @@ impl FilePart {
 #[async_trait]
 impl PartWriter for FilePart {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        if self.fragment.as_ref().is_some_and(|fragment| fragment.ends_before(&batch)) {
+            self.end_fragment().await?;
+        }
         let fragment = match &mut self.fragment {
             Some(fragment) => fragment,
             empty => empty.insert(self.assembler.fragment().await?),
         };
         fragment.write(&batch)?;
+        // What is long is now held twice, and will be once more when the fragment ends.
+        drop(batch);
         if fragment.rows() >= self.rows_max || fragment.size() >= self.bytes_max {
             self.end_fragment().await?;
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dmg_ambient::Ambient;
 use dmg_connector::{
     BatchLimits, BatchStream, ByteDigest, ByteStore, Column, FileEntry, FileShape, Format, Meter, RangeReader, Rejects,
-    Result, Source, Traffic,
+    Result, Seat, Source, Traffic,
 };
 use dmg_protocol::job::{DeclaredColumn, StoreObject};
 use dmg_protocol::{Fault, PartPlan};
@@ -383,7 +383,11 @@ impl FileSource {
                 .get(file)
                 .is_some_and(|held| held.shape.as_ref().is_some_and(|shape| part < shape.parts.len()))
         {
-            return files.rows(Piece { file, part }, limits, rejects).await.map(|(stream, _)| stream);
+            let (stream, _) = files.rows(Piece { file, part }, limits, rejects).await?;
+            if files.format.takes_room_at_once() {
+                Seat::settle();
+            }
+            return Ok(stream);
         }
         let range =
             number("first").zip(number("pieces")).and_then(|(first, count)| Some((first, first.checked_add(count)?)));

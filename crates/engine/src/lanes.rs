@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;
 use dmg_ambient::{Ambient, TaskGroup};
 use dmg_connector::{
-    BatchLimits, BatchStream, Checkpoint, Digester, Error, PartReport, PartWriter, Reject, Rejects, Result, Sink,
-    Source, Sums, published_seed,
+    BatchLimits, BatchStream, Budget, Checkpoint, Digester, Error, PartReport, PartWriter, Reject, Rejects, Result,
+    Sink, Source, Sums, published_seed,
 };
 use dmg_protocol::{Fault, PartPlan, Repeated};
 use futures::StreamExt;
@@ -151,18 +151,18 @@ pub(crate) fn crashed(error: impl std::error::Error + Send + Sync + 'static) -> 
 
 /// Runs all lanes to their end. The first failure stops the others.
 pub(crate) async fn run(work: Arc<Work>) -> Result<Moved> {
-    let next = Arc::new(AtomicUsize::new(0));
+    let budget = Budget::of(&work.limits);
     let mut tasks: TaskGroup<Result<Moved>> = TaskGroup::new();
     for _ in 0..work.lanes {
-        let (work, next) = (work.clone(), next.clone());
-        tasks.spawn(async move {
+        let (work, seat) = (work.clone(), budget.seat());
+        tasks.spawn(seat.clone().scope(async move {
             let mut lane = Lane::new(&work);
-            while let Some(part) = work.source.parts().get(next.fetch_add(1, Ordering::SeqCst)) {
+            while let Some(part) = work.source.parts().get(seat.turn()) {
                 lane.part(part).await?;
                 work.counters.parts_done.fetch_add(1, Ordering::Relaxed);
             }
             Ok(lane.moved)
-        });
+        }));
     }
     let mut moved = Moved { read: Sums { columns: vec![0; work.hashed.len()], ..Sums::default() }, ..Moved::default() };
     while let Some(lane) = tasks.join_next().await {
@@ -312,7 +312,7 @@ impl<'a> Lane<'a> {
             }
             let before = seen;
             seen += rows;
-            let (batch, numbers) = match (&work.tolerate, &rejects) {
+            let (converted, numbers) = match (&work.tolerate, &rejects) {
                 (Some(tolerate), Some(rejects)) => {
                     let left_out = rejects.take();
                     seen += left_out.len() as u64;
@@ -323,6 +323,9 @@ impl<'a> Lane<'a> {
                 }
                 _ => (convert(work, &batch, part, before)?, Vec::new()),
             };
+            // The writer is to be the last who has it: its values may be long, and it frees them when it has encoded them.
+            drop(batch);
+            let batch = converted;
             if dmg_ambient::planted!("drop-the-last-batch") && batch.num_rows() < work.limits.rows {
                 continue;
             }

@@ -1,10 +1,9 @@
 //! Compares what was read with what arrived, by rows and digests, and says which columns differ.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dmg_ambient::TaskGroup;
-use dmg_connector::{BatchLimits, Column, Digester, Error, Result, Source, Sums, data_type, published_seed};
+use dmg_connector::{BatchLimits, Budget, Column, Digester, Error, Result, Source, Sums, data_type, published_seed};
 use dmg_protocol::Fault;
 use futures::StreamExt;
 
@@ -22,20 +21,20 @@ pub(crate) async fn digest_all(
         let message = format!("What was staged has other columns than planned: {}.", source.label());
         return Err(Fault::new("SystemErrorVerification", message).into());
     }
-    let next = Arc::new(AtomicUsize::new(0));
+    let budget = Budget::of(&limits);
     let mut tasks: TaskGroup<Result<Sums>> = TaskGroup::new();
     for _ in 0..lanes.clamp(1, source.parts().len().max(1)) {
-        let (source, next, columns) = (source.clone(), next.clone(), columns.to_vec());
-        tasks.spawn(async move {
+        let (source, seat, columns) = (source.clone(), budget.seat(), columns.to_vec());
+        tasks.spawn(seat.clone().scope(async move {
             let mut digester = Digester::new(&columns, published_seed());
-            while let Some(part) = source.parts().get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(part) = source.parts().get(seat.turn()) {
                 let mut batches = source.read(part, limits).await?;
                 while let Some(batch) = batches.next().await {
                     digester.update(&batch?)?;
                 }
             }
             Ok(digester.finish())
-        });
+        }));
     }
     let mut sums = Sums { columns: vec![0; columns.len()], ..Sums::default() };
     while let Some(lane) = tasks.join_next().await {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dmg_ambient::Ambient;
-use dmg_connector::{BatchLimits, Column, Result, Session, Source};
+use dmg_connector::{BatchLimits, Budget, Column, Result, Session, Source};
 use dmg_protocol::job::{CopyOptions, Endpoint};
 use dmg_protocol::worker::Progress;
 use dmg_protocol::{Fault, Kind, Secrets};
@@ -314,9 +314,11 @@ async fn open_both(
         .collect();
     let limits =
         BatchLimits { rows: BATCH_ROWS, bytes: (budget / 64).max(1024 * 1024), value_bytes: (budget / 4).max(1) };
+    let shared = Budget::of(&limits);
     let reading = |source: Box<dyn Source>, pick: fn(&Pair) -> &pairs::Side| {
         let sides = pairs.iter().map(|pair| pick(pair).clone()).collect();
-        Arc::new(Reading::new(source, sides, columns.clone(), key.clone(), (limits, lanes), rows.clone()))
+        let limits = (limits, lanes, shared.clone());
+        Arc::new(Reading::new(source, sides, columns.clone(), key.clone(), limits, rows.clone()))
     };
     let (from, to) = (reading(from, |pair| &pair.from), reading(to, |pair| &pair.to));
     Ok(Opened { from, to, pairs })

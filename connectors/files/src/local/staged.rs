@@ -37,6 +37,8 @@ pub(super) struct LocalStaged {
     part: Arc<Part>,
     condition: Condition,
     chunk_bytes: usize,
+    /// What is larger is waited for.
+    large_bytes: usize,
     pending: Vec<Bytes>,
     pending_bytes: usize,
     written: u64,
@@ -74,6 +76,7 @@ impl LocalStaged {
             part: Arc::new(Part { place, name, file }),
             condition,
             chunk_bytes: (budget_bytes / 3).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
+            large_bytes: (budget_bytes / 4).max(CHUNK_BYTES_MAX),
             pending: Vec::new(),
             pending_bytes: 0,
             written: 0,
@@ -144,7 +147,12 @@ impl StagedFile for LocalStaged {
         if self.pending_bytes < self.chunk_bytes {
             return Ok(());
         }
-        let result = self.flush().await;
+        let large = self.pending_bytes > self.large_bytes;
+        let mut result = self.flush().await;
+        if large && result.is_ok() {
+            // Who wrote it may hold as much again while it is still in memory here.
+            result = self.written_through().await;
+        }
         self.broken |= result.is_err();
         result
     }

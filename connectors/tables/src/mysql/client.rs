@@ -15,6 +15,8 @@ const SET_OPTION: u8 = 0x1b;
 const IN_TRANSACTION: u16 = 1;
 /// Another result follows.
 const MORE_RESULTS: u16 = 8;
+/// Bytes of a file that one packet carries: each is put together in memory.
+const LOAD_BYTES: usize = 1024 * 1024;
 /// Rows an answer may have that is kept in memory.
 const ROWS_MAX: usize = 200_000;
 /// Columns a table or query may have: more than any version allows.
@@ -255,12 +257,14 @@ impl Client {
 
     /// Sends a piece of the file. Not empty.
     pub(super) async fn load_data(&mut self, piece: &[u8]) -> Result<()> {
-        self.wire.append(piece);
-        match self.wire.send().await {
-            Ok(()) => Ok(()),
-            // The server closes the connection on some errors; what it said before is worth more than "broken".
-            Err(broken) => Err(self.last_words().await.unwrap_or(broken)),
+        for packet in piece.chunks(LOAD_BYTES) {
+            self.wire.append(packet);
+            if let Err(broken) = self.wire.send().await {
+                // The server closes the connection on some errors; what it said before is worth more than "broken".
+                return Err(self.last_words().await.unwrap_or(broken));
+            }
         }
+        Ok(())
     }
 
     /// Ends the file; gives back what the server did with it.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use dmg_connector::{BatchLimits, BatchStream, Column, Result, Source, Traffic};
+use dmg_connector::{BatchLimits, BatchStream, Column, Result, Room, Source, Traffic};
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, Fault, PartPlan};
 use serde::{Deserialize, Serialize};
@@ -368,6 +368,7 @@ impl Source for MySqlSource {
             decoder: Decoder::new(&self.columns, &self.forms, limits, &part.label),
             packet_bytes_max: limits.value_bytes.saturating_mul(2).clamp(64 * 1024, 1 << 30),
             active: Active::new(self.traffic.clone()),
+            room: Room::here(),
         };
         Ok(Box::pin(futures::stream::try_unfold(reader, |mut reader| async move {
             Ok(reader.batch().await?.map(|batch| (batch, reader)))
@@ -398,11 +399,15 @@ struct PartReader {
     decoder: Decoder,
     packet_bytes_max: usize,
     active: Active,
+    /// For rows with large values.
+    room: Room,
 }
 
 impl PartReader {
     /// The next batch; none at the end of the part.
     async fn batch(&mut self) -> Result<Option<RecordBatch>> {
+        // The batch before has gone.
+        self.room.give_back();
         while let Some(client) = self.lane.as_mut().and_then(|lane| lane.client.as_mut()) {
             let done = loop {
                 // What is longer is looked at below, where as much of it is read as names the column.
@@ -413,6 +418,9 @@ impl PartReader {
                     Some(Some(packet)) => {
                         self.decoder.row(client.wire.body(packet))?;
                         if self.decoder.full() {
+                            if self.room.is_taken() {
+                                client.wire.shrink();
+                            }
                             return self.decoder.take().map(Some);
                         }
                     }
@@ -426,7 +434,9 @@ impl PartReader {
                 }
                 break;
             }
-            if client.wire.pending().is_some_and(|length| length > self.packet_bytes_max) {
+            let pending = client.wire.pending().unwrap_or(0);
+            self.room.pass(pending.min(self.packet_bytes_max)).await;
+            if pending > self.packet_bytes_max {
                 while client.wire.partial().len() < self.packet_bytes_max {
                     let before = client.wire.partial().len();
                     client.wire.fill(self.packet_bytes_max).await?;

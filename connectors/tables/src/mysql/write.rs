@@ -31,6 +31,8 @@ use crate::lost::{InHand, Lost};
 
 /// A file is sent in pieces of about this size.
 const PIECE_BYTES: usize = 256 * 1024;
+/// A buffer that has grown beyond this, for an unusually long value, is not kept.
+const LARGE_BYTES: usize = 4 * 1024 * 1024;
 /// A multi-row INSERT is about this long.
 const INSERT_BYTES: usize = 1024 * 1024;
 
@@ -591,6 +593,9 @@ impl Writer {
             Style::File => {
                 client.load_data(&self.buffer).await?;
                 self.buffer.clear();
+                if self.buffer.capacity() > LARGE_BYTES {
+                    self.buffer = Vec::new();
+                }
             }
             Style::Values => {
                 // The comma behind the last row.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use dmg_connector::{BatchLimits, BatchStream, Column, Result, Source, Traffic};
+use dmg_connector::{BatchLimits, BatchStream, Column, Result, Room, Source, Traffic};
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, Fault, PartPlan};
 use serde::{Deserialize, Serialize};
@@ -300,6 +300,7 @@ impl Source for PostgresSource {
             started: false,
             idle: self.idle.clone(),
             active: Active::new(self.traffic.clone()),
+            room: Room::here(),
         };
         Ok(Box::pin(futures::stream::try_unfold(reader, |mut reader| async move {
             Ok(reader.batch().await?.map(|batch| (batch, reader)))
@@ -335,11 +336,15 @@ struct PartReader {
     started: bool,
     idle: Arc<Mutex<Vec<Client>>>,
     active: Active,
+    /// For rows with large values.
+    room: Room,
 }
 
 impl PartReader {
     /// The next batch; none at the end of the part.
     async fn batch(&mut self) -> Result<Option<RecordBatch>> {
+        // The batch before has gone.
+        self.room.give_back();
         while let Some(client) = self.client.as_mut() {
             let done = loop {
                 let Some(frame) = client.wire.buffered(u32::MAX as usize)? else { break false };
@@ -352,6 +357,9 @@ impl PartReader {
                             self.started = true;
                         }
                         if self.decoder.row(body)? && self.decoder.full() {
+                            if self.room.is_taken() {
+                                client.wire.shrink();
+                            }
                             return self.decoder.take().map(Some);
                         }
                     }
@@ -367,7 +375,9 @@ impl PartReader {
                 self.finish_part();
                 break;
             }
-            if let Some((tag, length)) = client.wire.pending()
+            let pending = client.wire.pending();
+            self.room.pass(pending.map_or(0, |(_, length)| length.min(self.frame_bytes_max))).await;
+            if let Some((tag, length)) = pending
                 && length > self.frame_bytes_max
             {
                 if tag != b'd' {

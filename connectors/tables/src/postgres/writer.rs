@@ -22,6 +22,8 @@ use crate::lost::InHand;
 
 /// Rows decoded again at once.
 const CHECK_ROWS: usize = 8 * 1024;
+/// A buffer that has grown beyond this, for an unusually long value, is not kept.
+const LARGE_BYTES: usize = 16 * COPY_BYTES;
 
 /// How the rows of all parts are written down.
 pub(super) struct Encoding {
@@ -158,6 +160,9 @@ impl Writer {
         self.report.bytes += bytes;
         self.traffic.add_bytes(bytes);
         self.buffer.truncate(COPY_HEAD);
+        if self.buffer.capacity() > LARGE_BYTES {
+            self.buffer.shrink_to(COPY_BYTES);
+        }
         self.rows_at = COPY_HEAD;
         Ok(())
     }

@@ -11,7 +11,7 @@ use dmg_connector::{BatchLimits, BatchStream, Column, Error, Result, Source, Tra
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, Fault, Kind, PartPlan};
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::errors::error;
 use super::target::{self, quoted, quoted_list};
@@ -211,8 +211,9 @@ impl Source for SqliteSource {
         };
         let mut tasks = TaskGroup::new();
         tasks.spawn_blocking(move || work.run());
-        Ok(Box::pin(futures::stream::unfold((receiver, tasks), |(mut receiver, tasks)| async move {
-            receiver.recv().await.map(|batch| (batch, (receiver, tasks)))
+        Ok(Box::pin(futures::stream::unfold((receiver, tasks, None), |(mut receiver, tasks, gone)| async move {
+            drop::<Option<Gone>>(gone);
+            receiver.recv().await.map(|(batch, gone)| (batch, (receiver, tasks, gone)))
         })))
     }
 
@@ -234,6 +235,9 @@ impl Source for SqliteSource {
     }
 }
 
+/// Is dropped when a batch has gone.
+type Gone = oneshot::Sender<()>;
+
 /// One pass over the rows, on its thread. Ends early when nobody listens any more.
 struct Reading {
     path: PathBuf,
@@ -243,7 +247,7 @@ struct Reading {
     label: String,
     limits: BatchLimits,
     traffic: Arc<Traffic>,
-    sender: mpsc::Sender<Result<RecordBatch>>,
+    sender: mpsc::Sender<(Result<RecordBatch>, Option<Gone>)>,
 }
 
 impl Reading {
@@ -251,7 +255,7 @@ impl Reading {
         self.traffic.opened();
         if let Err(failure) = self.rows() {
             // If nobody listens, nobody needs to know.
-            let _ = self.sender.blocking_send(Err(failure));
+            let _ = self.sender.blocking_send((Err(failure), None));
         }
         self.traffic.closed();
     }
@@ -303,7 +307,14 @@ impl Reading {
         let batch = RecordBatch::try_new(schema(&self.columns), arrays).map_err(|e| {
             Error::caused(Fault::new("SystemErrorInternal", "Decoded columns do not fit their schema."), e)
         })?;
-        Ok(self.sender.blocking_send(Ok(batch)).is_ok())
+        if bytes < self.limits.bytes.saturating_mul(2) {
+            return Ok(self.sender.blocking_send((Ok(batch), None)).is_ok());
+        }
+        // No second large value is read while the first is in memory.
+        let (gone, waited_for) = oneshot::channel();
+        let sent = self.sender.blocking_send((Ok(batch), Some(gone))).is_ok();
+        let _ = waited_for.blocking_recv();
+        Ok(sent)
     }
 
     fn refuse(&self, index: usize, row: u64, class: &str) -> Error {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use dmg_ambient::TaskGroup;
-use dmg_connector::{BatchLimits, Column, Digester, Result, Source, Sums, published_seed, schema};
+use dmg_connector::{BatchLimits, Budget, Column, Digester, Result, Seat, Source, Sums, published_seed, schema};
 use futures::StreamExt;
 
 use super::align;
@@ -24,6 +24,8 @@ pub(super) struct Reading {
     pub(super) key: Vec<usize>,
     pub(super) limits: BatchLimits,
     pub(super) lanes: usize,
+    /// For large values of both sides.
+    budget: Arc<Budget>,
     /// Rows read so far, over all passes and both sides.
     pub(super) rows: Arc<AtomicU64>,
 }
@@ -34,11 +36,11 @@ impl Reading {
         sides: Vec<Side>,
         columns: Vec<Column>,
         key: Vec<usize>,
-        (limits, lanes): (BatchLimits, usize),
+        (limits, lanes, budget): (BatchLimits, usize, Arc<Budget>),
         rows: Arc<AtomicU64>,
     ) -> Self {
         let schema = schema(&columns);
-        Reading { source: source.into(), sides, columns, schema, key, limits, lanes, rows }
+        Reading { source: source.into(), sides, columns, schema, key, limits, lanes, budget, rows }
     }
 
     /// All parts.
@@ -70,7 +72,8 @@ pub(super) async fn scan<G: Gather>(
     let mut tasks: TaskGroup<Result<(Sums, G)>> = TaskGroup::new();
     for _ in 0..lanes {
         let (reading, parts, next, gather) = (reading.clone(), parts.clone(), next.clone(), make());
-        tasks.spawn(lane(reading, parts, next, gather));
+        let seat = reading.budget.seat();
+        tasks.spawn(seat.clone().scope(lane(reading, seat, parts, next, gather)));
     }
     let mut sums = Sums { columns: vec![0; reading.columns.len()], ..Sums::default() };
     let mut gathered = Vec::with_capacity(lanes);
@@ -84,6 +87,7 @@ pub(super) async fn scan<G: Gather>(
 
 async fn lane<G: Gather>(
     reading: Arc<Reading>,
+    seat: Seat,
     parts: Arc<Vec<usize>>,
     next: Arc<AtomicUsize>,
     mut gather: G,
@@ -94,6 +98,7 @@ async fn lane<G: Gather>(
     let (mut rows, mut keys) = (Vec::new(), Vec::new());
     while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
         let Some(plan) = reading.source.parts().get(*part) else { continue };
+        seat.turn();
         let mut batches = reading.source.read(plan, reading.limits).await?;
         while !gather.is_content()
             && let Some(batch) = batches.next().await

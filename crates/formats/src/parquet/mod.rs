@@ -93,6 +93,10 @@ impl Format for Parquet {
         Ok(shape)
     }
 
+    fn takes_room_at_once(&self) -> bool {
+        true
+    }
+
     async fn read(
         &self,
         file: Arc<dyn RangeReader>,

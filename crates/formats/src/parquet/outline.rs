@@ -9,6 +9,9 @@ const GROUPS_DEPTH_MAX: usize = 64;
 /// The field of a footer that holds the schema, and the field of a schema's element that counts its children.
 const SCHEMA: i16 = 2;
 const CHILDREN: i16 = 5;
+/// The fields of a page's header that hold its sizes.
+const UNCOMPRESSED: i16 = 2;
+const COMPRESSED: i16 = 3;
 
 type Answer<T> = Result<T, &'static str>;
 
@@ -22,6 +25,25 @@ pub(super) fn check(footer: &[u8]) -> Answer<()> {
         walk.value(kind, DEPTH_MAX, field == SCHEMA)?;
     }
     Ok(())
+}
+
+/// Bytes of a page when it is decompressed, from the header that the bytes begin with, and where the next header is.
+pub(super) fn page(bytes: &[u8]) -> Answer<(usize, usize)> {
+    // There is no list in such a header.
+    let mut walk = Walk { rest: bytes, elements_left: 0, open: Vec::new() };
+    let (mut field, mut uncompressed, mut compressed) = (0, None, None);
+    while let Some(kind) = walk.field(&mut field)? {
+        match field {
+            UNCOMPRESSED if kind == 5 => uncompressed = Some(walk.number()?),
+            COMPRESSED if kind == 5 => compressed = Some(walk.number()?),
+            _ => walk.value(kind, DEPTH_MAX, false)?,
+        }
+    }
+    let size = |zigzag: Option<u64>| {
+        let even = zigzag.filter(|zigzag| zigzag & 1 == 0).and_then(|zigzag| usize::try_from(zigzag >> 1).ok());
+        even.ok_or("a page of it has no size")
+    };
+    Ok((size(uncompressed)?, (bytes.len() - walk.rest.len()).saturating_add(size(compressed)?)))
 }
 
 struct Walk<'a> {
@@ -180,6 +202,17 @@ mod tests {
         assert_eq!(refused(&footer(11, &[0xff, 0xff, 0xff, 0xff, 7, 0x11])), many);
         // As many row groups as no file has.
         assert_eq!(refused(&[0x49, 0xfc, 0xff, 0xff, 0xff, 0xff, 7, 0]), many);
+    }
+
+    #[test]
+    fn a_page_tells_its_sizes() {
+        // Its type, 300 bytes decompressed, 7 as they stand, and a structure with a count and an encoding.
+        let header = [0x15, 0, 0x15, 0xd8, 4, 0x15, 14, 0x2c, 0x15, 2, 0x15, 0, 0, 0];
+        assert_eq!(page(&[&header[..], &[9; 20]].concat()), Ok((300, header.len() + 7)));
+        assert_eq!(page(&header[..header.len() - 1]), Err(SHORT));
+        assert_eq!(page(&[0]), Err("a page of it has no size"));
+        assert_eq!(page(&[0x15, 0, 0x15, 1, 0x15, 14, 0]), Err("a page of it has no size"));
+        assert_eq!(page(&[0x19, 0x15, 2, 0]), Err("its footer announces more than it has room for"));
     }
 
     #[test]

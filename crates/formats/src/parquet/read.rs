@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
 use arrow_schema::DataType;
 use bytes::{Buf, Bytes};
-use dmg_connector::{BatchLimits, BatchStream, Column, Error, FileShape, Fragment, RangeReader, Result};
+use dmg_connector::{BatchLimits, BatchStream, Column, Error, FileShape, Fragment, RangeReader, Result, Room};
 use dmg_protocol::{Fault, PartPlan};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Type as Physical;
@@ -18,11 +18,15 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use serde::{Deserialize, Serialize};
 
 use super::int96::Micros;
-use super::{adapt, metadata, schema};
+use super::{adapt, metadata, outline, schema};
 use crate::fault;
 
 /// A row group is held in memory while it is read; its compressed bytes may be this many times the longest value.
 const ROW_GROUP_VALUES: u64 = 2;
+/// The longest value is this part of the budget.
+const BUDGET_VALUES: usize = 4;
+/// What a page may take beyond the budget: less than a process may.
+const BEYOND_BYTES: usize = 32 * 1024 * 1024;
 /// Rows of a batch decoded from a fragment.
 const FRAGMENT_BATCH_ROWS: usize = 32 * 1024;
 
@@ -76,7 +80,21 @@ pub(super) async fn part(
         return Err(Fault::new("UserErrorSourceChanged", message).into());
     };
     let most = limits.value_bytes as u64 * ROW_GROUP_VALUES;
-    let chunks = fetch(file.as_ref(), group, &label, most).await?;
+    let mut room = Room::here();
+    let chunks = fetch(file.as_ref(), group, &label, most, &mut room).await?;
+    let (column, page, copies) = longest_page(&chunks, group);
+    let beside = limits.value_bytes.saturating_mul(BUDGET_VALUES).saturating_add(BEYOND_BYTES);
+    if page.saturating_mul(copies) > beside.saturating_sub(chunks.bytes()) {
+        let name = shape.columns.get(column).map_or("", |column| column.name.as_str());
+        let (label, part) = (&label, &part.label);
+        let message = format!(
+            "Column \"{name}\" in {part} of file {label} has a page of {page} bytes, too large for the memory budget."
+        );
+        let remedy = "Raise the memory budget, or write the file with smaller pages, or without a dictionary.";
+        return Err(Fault::new("UserErrorBudgetExceeded", message).remedy(remedy).with("column", name).into());
+    }
+    // Beside the bytes as they came, what is in the page is in memory once more as values.
+    room.take(chunks.bytes() + (copies + 1) * page).await;
     let repeated = metadata::guarded(|| longest_repeated(&chunks, group)).map_err(|what| fault::file(&label, what))?;
     let rows = limits.rows.min(rows_for(group, limits.bytes, repeated)).max(1);
     let open = || {
@@ -89,7 +107,9 @@ pub(super) async fn part(
     let (reader, micros) = metadata::guarded(open).map_err(|what| fault::file(&label, what))?;
     let columns = shape.columns.clone();
     let value_bytes = limits.value_bytes;
-    let decoder = Decoder { reader, micros, columns, label, row: spec.first_row, value_bytes };
+    let rows_left = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
+    let row = spec.first_row;
+    let decoder = Decoder { reader: Some(reader), micros, columns, label, row, rows_left, value_bytes, _room: room };
     Ok(Box::pin(futures::stream::try_unfold(decoder, |mut decoder| async move {
         Ok(decoder.next()?.map(|batch| (batch, decoder)))
     })))
@@ -126,6 +146,27 @@ fn longest_repeated(chunks: &Chunks, group: &RowGroupMetaData) -> std::result::R
     Ok(longest)
 }
 
+/// The page that takes most memory: its column, its bytes when it is decompressed, and how often the decoder holds them,
+/// which copies dictionaries. Headers that are not as they should be, the decoder itself will name.
+fn longest_page(chunks: &Chunks, group: &RowGroupMetaData) -> (usize, usize, usize) {
+    let mut longest = (0, 0, 1);
+    for (index, column) in group.columns().iter().enumerate() {
+        let (start, length) = column.byte_range();
+        let mut at = start;
+        while at < start + length
+            && let Ok(rest) = chunks.from(at)
+            && let Ok((bytes, next)) = outline::page(&rest)
+        {
+            let copies = if at == start && column.dictionary_page_offset().is_some() { 2 } else { 1 };
+            if bytes.saturating_mul(copies) > longest.1 * longest.2 {
+                longest = (index, bytes, copies);
+            }
+            at = at.saturating_add(next as u64);
+        }
+    }
+    longest
+}
+
 /// Decodes a fragment again.
 pub(super) fn fragment(columns: &[Column], fragment: &Fragment) -> Result<Vec<RecordBatch>> {
     let differs = |what: String| {
@@ -146,7 +187,10 @@ pub(super) fn fragment(columns: &[Column], fragment: &Fragment) -> Result<Vec<Re
     let reader = metadata::guarded(open).map_err(differs)?;
     let label = "just encoded".to_owned();
     let columns = columns.to_vec();
-    let mut decoder = Decoder { reader, micros: None, columns, label, row: 0, value_bytes: usize::MAX };
+    let rows_left = usize::try_from(fragment.rows).unwrap_or(usize::MAX);
+    let (reader, value_bytes) = (Some(reader), usize::MAX);
+    let mut decoder =
+        Decoder { reader, micros: None, columns, label, row: 0, rows_left, value_bytes, _room: Room::default() };
     let mut batches = Vec::with_capacity(fragment.rows as usize / FRAGMENT_BATCH_ROWS + 1);
     while let Some(batch) = decoder.next().map_err(|error| differs(error.fault.message))? {
         batches.push(batch);
@@ -156,17 +200,21 @@ pub(super) fn fragment(columns: &[Column], fragment: &Fragment) -> Result<Vec<Re
 
 /// Yields the batches of one row group in the carriers of the columns' kinds.
 struct Decoder {
-    reader: ParquetRecordBatchReader,
+    /// Gone with the last row, and with it the bytes that were read.
+    reader: Option<ParquetRecordBatchReader>,
     micros: Option<Micros>,
     columns: Vec<Column>,
     label: String,
     row: u64,
+    rows_left: usize,
     value_bytes: usize,
+    /// Kept until the last batch has gone.
+    _room: Room,
 }
 
 impl Decoder {
     fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let reader = &mut self.reader;
+        let Some(reader) = &mut self.reader else { return Ok(None) };
         let next = || reader.next().transpose().map_err(|error| metadata::damaged(&error));
         let Some(batch) = metadata::guarded(next).map_err(|what| fault::file(&self.label, what))? else {
             return Ok(None);
@@ -190,6 +238,10 @@ impl Decoder {
             adapted.push(array);
         }
         self.row += batch.num_rows() as u64;
+        self.rows_left = self.rows_left.saturating_sub(batch.num_rows());
+        if self.rows_left == 0 {
+            (self.reader, self.micros) = (None, None);
+        }
         let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(dmg_connector::schema(&self.columns), adapted, &options)
             .map(Some)
@@ -198,7 +250,7 @@ impl Decoder {
 }
 
 /// The first row whose value is longer than the limit.
-fn longer(array: &ArrayRef, limit: usize) -> Option<usize> {
+pub(super) fn longer(array: &ArrayRef, limit: usize) -> Option<usize> {
     let offsets = match array.data_type() {
         DataType::Utf8 => array.as_string::<i32>().offsets(),
         DataType::Binary => array.as_binary::<i32>().offsets(),
@@ -215,7 +267,13 @@ fn longer(array: &ArrayRef, limit: usize) -> Option<usize> {
 #[derive(Clone)]
 struct Chunks(Vec<(u64, Bytes)>, u64);
 
-async fn fetch(file: &dyn RangeReader, group: &RowGroupMetaData, label: &str, most: u64) -> Result<Chunks> {
+async fn fetch(
+    file: &dyn RangeReader,
+    group: &RowGroupMetaData,
+    label: &str,
+    most: u64,
+    room: &mut Room,
+) -> Result<Chunks> {
     let ranges: Vec<Range<u64>> = group
         .columns()
         .iter()
@@ -231,6 +289,7 @@ async fn fetch(file: &dyn RangeReader, group: &RowGroupMetaData, label: &str, mo
             .remedy("Raise the memory budget, or write the file with smaller row groups.")
             .into());
     }
+    room.take(usize::try_from(bytes).unwrap_or(usize::MAX)).await;
     // Writers put the chunks of a row group one after the other: one request then fetches them all.
     let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
     let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
@@ -246,6 +305,10 @@ async fn fetch(file: &dyn RangeReader, group: &RowGroupMetaData, label: &str, mo
 }
 
 impl Chunks {
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
     fn from(&self, start: u64) -> parquet::errors::Result<Bytes> {
         self.0
             .iter()

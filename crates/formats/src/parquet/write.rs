@@ -15,6 +15,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::SchemaDescriptor;
 
+use super::read::longer;
 use super::{adapt, dictionary, metadata, schema};
 use crate::fault;
 
@@ -22,6 +23,8 @@ use crate::fault;
 const PAGE_BYTES: usize = 1024 * 1024;
 /// Bytes a dictionary may have before the column falls back to plain values.
 const DICTIONARY_BYTES: usize = 512 * 1024;
+/// A value longer than this is long: no more copies of it may be in memory than must be.
+const LONG_BYTES: usize = 4 * 1024 * 1024;
 /// Rows handed to a column's encoder at once.
 const WRITE_ROWS: usize = 4096;
 
@@ -94,7 +97,7 @@ impl Encoder {
 
 impl FileEncoder for Encoder {
     fn fragment(&self) -> Result<Box<dyn FragmentEncoder>> {
-        Ok(Box::new(RowGroup { layout: self.layout.clone(), writer: None, rows: 0 }))
+        Ok(Box::new(RowGroup { layout: self.layout.clone(), writer: None, long: false, rows: 0 }))
     }
 
     fn start(&mut self) -> Result<Bytes> {
@@ -131,10 +134,13 @@ impl FileEncoder for Encoder {
     }
 }
 
-/// Encodes one row group as a file of its own. Whether a column gets a dictionary is decided by the first batch.
+/// Encodes one row group as a file of its own. Whether a column gets a dictionary, and whether it is made for long values,
+/// is decided by the first batch.
 struct RowGroup {
     layout: Arc<Layout>,
     writer: Option<ArrowWriter<Vec<u8>>>,
+    /// Whether it is made for long values.
+    long: bool,
     rows: u64,
 }
 
@@ -147,8 +153,15 @@ impl RowGroup {
                 // Comparing every text costs a sixth of the encoding, and bounds of texts hardly ever skip a group.
                 properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
             }
-            if !first.is_some_and(|batch| dictionary::pays(batch.column(index))) {
+            let long = first.is_some_and(|batch| longer(batch.column(index), LONG_BYTES).is_some());
+            if long {
+                // Made into a page when the group ends: then the batch it comes from has gone.
+                properties = properties.set_column_data_page_size_limit(path.clone(), usize::MAX);
+            }
+            if long || !first.is_some_and(|batch| dictionary::pays(batch.column(index))) {
                 let encoding = match column.physical_type() {
+                    // Of all encodings, only this one has no second copy of what is long.
+                    Physical::BYTE_ARRAY if long => Encoding::PLAIN,
                     Physical::INT32 | Physical::INT64 => Encoding::DELTA_BINARY_PACKED,
                     Physical::BYTE_ARRAY => Encoding::DELTA_LENGTH_BYTE_ARRAY,
                     _ => Encoding::PLAIN,
@@ -173,12 +186,19 @@ impl FragmentEncoder for RowGroup {
         let batch = self.layout.written(batch)?;
         let mut writer = match self.writer.take() {
             Some(writer) => writer,
-            None => self.open(Some(&batch))?,
+            None => {
+                self.long = is_long(&batch);
+                self.open(Some(&batch))?
+            }
         };
         writer.write(&batch).map_err(encoding)?;
         self.writer = Some(writer);
         self.rows += batch.num_rows() as u64;
         Ok(())
+    }
+
+    fn ends_before(&self, batch: &RecordBatch) -> bool {
+        self.writer.is_some() && !self.long && is_long(batch)
     }
 
     fn rows(&self) -> u64 {
@@ -198,6 +218,10 @@ impl FragmentEncoder for RowGroup {
         let bytes = writer.into_inner().map_err(encoding)?;
         Ok(Fragment { rows: self.rows, bytes: bytes.into() })
     }
+}
+
+fn is_long(batch: &RecordBatch) -> bool {
+    batch.columns().iter().any(|column| longer(column, LONG_BYTES).is_some())
 }
 
 fn encoding(error: ParquetError) -> dmg_connector::Error {

@@ -208,6 +208,7 @@ impl RowReader {
             batch = without(&batch, &std::mem::take(&mut self.dead))?;
         }
         (self.pending, self.pending_bytes) = (0, 0);
+        self.record.shrink(self.limits.bytes);
         (self.left_out, self.left_out_bytes) = (0, 0);
         Ok(Some(batch))
     }

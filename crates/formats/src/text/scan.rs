@@ -34,6 +34,13 @@ impl Record {
         !span.quoted && dialect.is_null(&text[span.raw.0..span.raw.1])
     }
 
+    /// Gives memory back after a record with unusually long fields.
+    pub(super) fn shrink(&mut self, usual: usize) {
+        if self.scratch.capacity() > usual {
+            self.scratch = String::new();
+        }
+    }
+
     /// Whether the record is an empty line.
     pub(super) fn blank(&self) -> bool {
         matches!(self.fields.as_slice(), [only] if !only.quoted && only.raw.0 == only.raw.1)

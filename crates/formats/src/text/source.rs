@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use dmg_connector::{BatchLimits, BatchStream, Column, RangeReader, Rejects, Result};
+use dmg_connector::{BatchLimits, BatchStream, Column, RangeReader, Rejects, Result, Room};
 use dmg_protocol::Fault;
 use dmg_protocol::job::DeclaredColumn;
 
@@ -35,11 +35,13 @@ struct Window {
     cut: Vec<u8>,
     /// Where the next piece begins.
     next: u64,
+    /// For a record that does not fit into pieces.
+    room: Room,
 }
 
 impl Window {
     fn new(file: Arc<dyn RangeReader>) -> Self {
-        Window { label: file.label(), file, text: String::new(), at: 0, cut: Vec::new(), next: 0 }
+        Window { label: file.label(), file, text: String::new(), at: 0, cut: Vec::new(), next: 0, room: Room::here() }
     }
 
     /// Whether the rest of the file is in memory.
@@ -52,6 +54,9 @@ impl Window {
         self.text.drain(..self.at);
         self.at = 0;
         let length = piece.max(GROWTH_BYTES_MAX.min(self.text.len() as u64)).min(self.file.size() - self.next);
+        if self.room.is_large(self.text.len()) {
+            self.room.pass(self.text.len() + length as usize).await;
+        }
         let mut joined = self.file.read(self.next..self.next + length).await?;
         let begin = self.next - self.cut.len() as u64;
         if !self.cut.is_empty() {
@@ -75,6 +80,15 @@ impl Window {
             }
         }
         Ok(())
+    }
+
+    /// Forgets a long record, which is in a batch now.
+    fn forget(&mut self) {
+        if self.room.is_large(self.at) {
+            self.text.drain(..self.at);
+            self.text.shrink_to_fit();
+            self.at = 0;
+        }
     }
 
     /// Moves behind byte order mark, skipped lines and header; gives the header's names.
@@ -216,11 +230,19 @@ impl Reading {
             self.window.preamble(&self.dialect).await?;
             self.started = true;
         }
+        // The batch before has gone.
+        self.window.room.give_back();
         while !self.ended {
             let last = self.window.last();
             match self.reader.take(&self.window.text, &mut self.window.at, last)? {
-                Pause::Full => return self.reader.batch(),
-                Pause::End => self.ended = true,
+                Pause::Full => {
+                    self.window.forget();
+                    return self.reader.batch();
+                }
+                Pause::End => {
+                    self.window.forget();
+                    self.ended = true;
+                }
                 Pause::NeedsMore => self.window.more(self.piece).await?,
             }
         }
