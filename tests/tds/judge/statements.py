@@ -96,6 +96,36 @@ says("CREATE TABLE s.[odd ]]name] ([a b] int NULL); INSERT INTO s.[odd ]]name] V
 says("IF NOT EXISTS (SELECT 1 FROM sys.schemas WHERE name = 's') SELECT 'no' ELSE SELECT 'yes'", ("yes",))
 says("SELECT name, system_type_name, is_nullable FROM sys.dm_exec_describe_first_result_set(N'SELECT id, name FROM looked', NULL, 0)", ("id", "int", False), ("name", "nvarchar(20)", True))
 
+# Constraints: NULL is equal to NULL in a unique index, which may have a filter; a constraint's number is not an index's;
+# checks come, go and sleep; a key may point to its own table, and is looked at when the statement is done.
+says("CREATE TABLE k (id int NOT NULL CONSTRAINT pk PRIMARY KEY, u nvarchar(9) NULL CONSTRAINT uq UNIQUE, f int NULL, live bit NULL, up int NULL, CONSTRAINT fk FOREIGN KEY (up) REFERENCES k (id))")
+says("CREATE UNIQUE INDEX ix ON k (f, u) INCLUDE (up) WHERE live = 1")
+says("INSERT INTO k (id, u, f, live) VALUES (1, N'a', 1, 1), (2, NULL, NULL, 0)")
+for sql, number, name in [
+    ("INSERT INTO k (id, u) VALUES (1, N'b')", 2627, "'pk'"),
+    ("INSERT INTO k (id, u) VALUES (3, N'A')", 2627, "'uq'"),
+    ("INSERT INTO k (id, u) VALUES (3, NULL)", 2627, "'uq'"),
+    ("UPDATE k SET u = NULL WHERE id = 1", 2627, "'uq'"),
+]:
+    says(f"BEGIN TRY {sql} END TRY BEGIN CATCH SELECT ERROR_NUMBER(), CASE WHEN ERROR_MESSAGE() LIKE N'%{name.replace(chr(39), chr(39) * 2)}%' THEN 1 ELSE 0 END END CATCH", (number, 1))
+says("ALTER TABLE k DROP CONSTRAINT uq")
+says("INSERT INTO k (id, f, u, live) VALUES (3, NULL, N'x', 1), (4, NULL, N'x', 0), (5, NULL, N'x', NULL), (6, NULL, N'y', 1), (7, NULL, NULL, 1)")
+says("BEGIN TRY INSERT INTO k (id, f, u, live) VALUES (8, NULL, N'X', 1) END TRY BEGIN CATCH SELECT ERROR_NUMBER() END CATCH", (2601,))
+says("BEGIN TRY INSERT INTO k (id, f, u, live) VALUES (8, NULL, NULL, 1) END TRY BEGIN CATCH SELECT ERROR_NUMBER() END CATCH", (2601,))
+says("SELECT name, is_unique, has_filter, filter_definition FROM sys.indexes WHERE object_id = OBJECT_ID('k') ORDER BY name", ("ix", True, True, "([live] = 1)"), ("pk", True, False, None))
+says("INSERT INTO k (id, up) SELECT id + 10, 23 - id FROM k WHERE id IN (6, 7)")
+says("SELECT id, up FROM k WHERE id > 10 ORDER BY id", (16, 17), (17, 16))
+says("DELETE FROM k WHERE id > 10; SELECT @@ROWCOUNT", (2,))
+fails("ALTER TABLE k ADD CONSTRAINT low CHECK (id < 7)", "conflicted with the CHECK constraint")
+says("ALTER TABLE k ADD CONSTRAINT low CHECK (ID < 9 OR \"live\" = 1)")
+says("SELECT definition, is_disabled FROM sys.check_constraints WHERE parent_object_id = OBJECT_ID('k')", ("(([id] < 9 OR [live] = 1))", False))
+fails("INSERT INTO k (id, live) VALUES (9, 0)", "conflicted with the CHECK constraint")
+says("ALTER TABLE k NOCHECK CONSTRAINT low; INSERT INTO k (id, live) VALUES (9, 0); SELECT is_disabled FROM sys.check_constraints WHERE name = 'low'", (True,))
+says("ALTER TABLE k CHECK CONSTRAINT low")
+fails("UPDATE k SET id = 10 WHERE id = 9", "conflicted with the CHECK constraint")
+fails("ALTER TABLE k NOCHECK CONSTRAINT fk", "does not know")
+says("ALTER TABLE k DROP CONSTRAINT low; UPDATE k SET id = 10 WHERE id = 9; DROP TABLE k")
+
 # Transactions, snapshots, locks, errors caught.
 says("SET XACT_ABORT ON; BEGIN TRY BEGIN TRAN; INSERT INTO renamed (id) VALUES (1); COMMIT; END TRY BEGIN CATCH IF @@TRANCOUNT > 0 ROLLBACK; SELECT ERROR_NUMBER(); END CATCH", (2627,))
 says("SET XACT_ABORT OFF; SET TRANSACTION ISOLATION LEVEL SNAPSHOT; BEGIN TRAN; SELECT COUNT(*) FROM renamed", (4,))

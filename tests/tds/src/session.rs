@@ -208,8 +208,7 @@ impl Session {
                 default: None,
                 computed: None,
                 sparse: false,
-                primary: false,
-                unique: false,
+                keys: Vec::new(),
                 checks: Vec::new(),
                 references: None,
             })

@@ -44,7 +44,8 @@ const OWN_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS fx_schemas(schema_id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE UNIQUE);
 INSERT OR IGNORE INTO fx_schemas VALUES (1,'dbo'),(2,'guest'),(3,'INFORMATION_SCHEMA'),(4,'sys');
 CREATE TABLE IF NOT EXISTS fx_objects(object_id INTEGER PRIMARY KEY AUTOINCREMENT, schema TEXT COLLATE NOCASE,
-  name TEXT COLLATE NOCASE, type TEXT, sqlite TEXT, parent INTEGER DEFAULT 0, definition TEXT, created TEXT);
+  name TEXT COLLATE NOCASE, type TEXT, sqlite TEXT, parent INTEGER DEFAULT 0, definition TEXT, created TEXT,
+  disabled INTEGER DEFAULT 0);
 INSERT OR IGNORE INTO fx_objects(object_id, schema, name, type) VALUES (1000000, 'sys', 'fx', 'IT');
 CREATE INDEX IF NOT EXISTS fx_objects_name ON fx_objects(name, schema);
 CREATE TABLE IF NOT EXISTS fx_columns(object_id INTEGER, column_id INTEGER, name TEXT COLLATE NOCASE, declared TEXT,
@@ -52,7 +53,7 @@ CREATE TABLE IF NOT EXISTS fx_columns(object_id INTEGER, column_id INTEGER, name
   nullable INTEGER, collation TEXT, identity INTEGER, seed INTEGER, increment INTEGER, default_text TEXT,
   default_id INTEGER DEFAULT 0, computed_text TEXT, persisted INTEGER, sparse INTEGER, PRIMARY KEY(object_id, column_id));
 CREATE TABLE IF NOT EXISTS fx_indexes(object_id INTEGER, index_id INTEGER, name TEXT COLLATE NOCASE, is_unique INTEGER,
-  is_primary INTEGER, is_constraint INTEGER, clustered INTEGER, sqlite TEXT, PRIMARY KEY(object_id, index_id));
+  is_primary INTEGER, is_constraint INTEGER, clustered INTEGER, sqlite TEXT, filter TEXT, PRIMARY KEY(object_id, index_id));
 CREATE TABLE IF NOT EXISTS fx_index_columns(object_id INTEGER, index_id INTEGER, index_column_id INTEGER, column_id INTEGER,
   key_ordinal INTEGER, descending INTEGER, included INTEGER);
 CREATE TABLE IF NOT EXISTS fx_foreign(object_id INTEGER PRIMARY KEY, parent INTEGER, referenced INTEGER);

@@ -3,8 +3,10 @@
 use rusqlite::params;
 
 use super::catalog::{self, ColumnInfo, TableInfo};
+use super::constraints::{NewIndex, checks, foreign_keys, keys};
 use super::emit::Emit;
 use super::parse::{Parsed, Parser};
+use super::run::Done;
 use super::scope::{Piece, Scope, ScopeTable, quoted, same};
 use super::tree::*;
 use crate::errors::SqlError;
@@ -13,11 +15,95 @@ use crate::session::Session;
 use crate::types::Type;
 use crate::value::Value;
 
-/// A key as it is made: its name, whether primary, whether clustered, its columns.
-type Key = (String, bool, bool, Vec<(String, bool)>);
-
 impl Session {
-    fn exists(name: &str) -> SqlError {
+    pub(super) fn run_ddl(&mut self, kind: &Kind) -> Done<()> {
+        match kind {
+            Kind::CreateTable(name, columns, constraints) => self.create_table(name, columns, constraints)?,
+            Kind::AlterTable(name, alter) => self.alter_table(name, alter)?,
+            Kind::CreateIndex { name, table, unique, clustered, columns, included, filter } => {
+                let table = self.target(&Target::Table(table.clone()))?;
+                let (unique, clustered, filter) = (*unique, *clustered, filter.as_ref());
+                let index = NewIndex { name, primary: None, unique, clustered, key: columns, included, filter };
+                self.create_key(&table, &index)?;
+            }
+            Kind::CreateSchema(name) => {
+                let sql = "INSERT INTO fx_schemas SELECT max(max(schema_id), 4) + 1, ?1 FROM fx_schemas";
+                self.db.execute(sql, [name]).map_err(|_| {
+                    SqlError::new(2714, format!("There is already an object named '{name}' in the database."))
+                })?;
+            }
+            Kind::CreateView { name, columns, query, text } => self.create_view(name, columns, query, text)?,
+            Kind::CreateProcedure { name, parameters, text, replace, alter, .. } => {
+                self.create_procedure(name, parameters, text, *replace || *alter)?;
+            }
+            Kind::CreateTrigger { name, table, text } => {
+                let table = self.target(&Target::Table(table.clone()))?;
+                self.record_object(&table.schema, &name.object, "TR", None, table.object_id, Some(text))?;
+            }
+            Kind::CreateType(name, columns, constraints) => self.create_type(name, columns, constraints)?,
+            Kind::Drop { what, names, if_exists, on } => self.drop_objects(what, names, *if_exists, on.as_ref())?,
+            Kind::Truncate(name) => {
+                self.truncate(name)?;
+            }
+            other => return Err(SqlError::unknown(&format!("{other:?}")).into()),
+        }
+        Ok(())
+    }
+
+    pub(super) fn create_procedure(
+        &mut self,
+        name: &Name,
+        parameters: &[Parameter],
+        text: &str,
+        replace: bool,
+    ) -> Parsed<()> {
+        let schema = name.schema.clone().unwrap_or_else(|| "dbo".into());
+        if let Some((_, kind)) = self.object_named(&schema, &name.object)? {
+            if !replace || kind != "P" {
+                return Err(SqlError::new(
+                    2714,
+                    format!("There is already an object named '{}' in the database.", name.object),
+                ));
+            }
+            self.drop_objects("PROCEDURE", std::slice::from_ref(name), true, None)?;
+        }
+        let id = self.record_object(&schema, &name.object, "P", None, 0, Some(text))?;
+        for (at, parameter) in parameters.iter().enumerate() {
+            let (length, precision, scale) = parameter.ty.sizes();
+            let (system, mut user) = parameter.ty.ids();
+            if let Type::Table(named) = &parameter.ty {
+                let bare = Parser::new(named)?.name()?.object;
+                let found =
+                    self.db.query_row("SELECT user_type_id FROM fx_types WHERE name = ?1", [bare], |row| row.get(0));
+                user = found.map_err(|_| {
+                    SqlError::new(
+                        2715,
+                        format!("Column, parameter, or variable #{}: Cannot find data type {named}.", at + 1),
+                    )
+                })?;
+            }
+            self.db.execute(
+                "INSERT INTO fx_parameters VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)",
+                params![
+                    id,
+                    at as i64 + 1,
+                    parameter.name,
+                    parameter.ty.declared(),
+                    parameter.ty.name(),
+                    system,
+                    user,
+                    length,
+                    precision,
+                    scale,
+                    parameter.output,
+                    parameter.default.is_some()
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn exists(name: &str) -> SqlError {
         SqlError::new(2714, format!("There is already an object named '{name}' in the database."))
     }
 
@@ -55,22 +141,16 @@ impl Session {
         for (def, info) in defs.iter().zip(&columns) {
             parts.push(self.column_sql(def, info, &columns)?);
         }
-        for check in checks(defs, constraints) {
-            parts.push(format!(
-                "CONSTRAINT {} CHECK ({})",
-                quoted(&check.0),
-                self.row_expression(check.1, &columns)?.sql
-            ));
-        }
-        for constraint in constraints {
-            if let Constraint::Foreign { columns, table, to, .. } = constraint {
-                parts.push(self.foreign_sql(columns, table, to)?);
+        if temporary {
+            for (name, expr, _) in checks(&name.object, defs, constraints) {
+                let condition = self.row_expression(expr, &columns, "")?.sql;
+                parts.push(format!("CONSTRAINT {} CHECK ({condition})", quoted(&name)));
             }
         }
-        for def in defs {
-            if let Some((table, to)) = &def.references {
-                parts.push(self.foreign_sql(std::slice::from_ref(&def.name), table, to)?);
-            }
+        for foreign in foreign_keys(defs, constraints) {
+            let own = same(&foreign.table.object, &name.object)
+                && same(foreign.table.schema.as_deref().unwrap_or("dbo"), &schema);
+            parts.push(self.foreign_sql(&foreign, own.then_some(sqlite.as_str()))?);
         }
         self.db.execute_batch(&format!("CREATE TABLE {sqlite} ({})", parts.join(", ")))?;
         let mut table =
@@ -87,7 +167,7 @@ impl Session {
         for (name, primary, clustered, key) in
             keys(&format!("{}__{:X}", table.name, table.object_id), defs, constraints)
         {
-            self.create_key(&table, &name, Some(primary), true, clustered, &key, &[])?;
+            self.create_key(&table, &NewIndex::key(&name, primary, clustered, &key))?;
         }
         if !temporary {
             self.record_others(&table, defs, constraints)?;
@@ -95,7 +175,7 @@ impl Session {
         Ok(())
     }
 
-    fn schema_for(&self, name: &Name) -> Parsed<String> {
+    pub(super) fn schema_for(&self, name: &Name) -> Parsed<String> {
         if name.object.starts_with("##") {
             return Ok("tempdb".into());
         }
@@ -149,7 +229,7 @@ impl Session {
                 }
             }
             if let Some((expr, _, _)) = &def.computed {
-                let piece = self.row_expression(expr, &columns)?;
+                let piece = self.row_expression(expr, &columns, "")?;
                 info.column.ty = piece.ty;
                 info.column.nullable = def.nullable.unwrap_or(true);
             }
@@ -158,14 +238,14 @@ impl Session {
         Ok(columns)
     }
 
-    /// An expression on a row of the table itself.
-    fn row_expression(&self, expr: &Expr, columns: &[ColumnInfo]) -> Parsed<Piece> {
+    /// An expression on a row of the table itself, whose columns have that before their names.
+    pub(super) fn row_expression(&self, expr: &Expr, columns: &[ColumnInfo], row: &str) -> Parsed<Piece> {
         let mut emit = Emit::new(self);
         let columns: Vec<Column> = columns.iter().map(|info| info.column.clone()).collect();
         let scope =
             Scope { tables: vec![ScopeTable { alias: String::new(), sql: "\"row\"".into(), columns }], outer: None };
         let piece = emit.expr(expr, &scope)?;
-        let mut sql = piece.sql.replace("\"row\".", "");
+        let mut sql = piece.sql.replace("\"row\".", row);
         // A definition holds no parameters: constants are written out, the last first so that ?1 is not found in ?10.
         for (at, value) in emit.params.iter().enumerate().rev() {
             sql = sql.replace(&format!("?{}", at + 1), &literal(value));
@@ -173,27 +253,19 @@ impl Session {
         Ok(Piece { sql, ..piece })
     }
 
-    fn column_sql(&self, def: &ColumnDef, info: &ColumnInfo, columns: &[ColumnInfo]) -> Parsed<String> {
+    pub(super) fn column_sql(&self, def: &ColumnDef, info: &ColumnInfo, columns: &[ColumnInfo]) -> Parsed<String> {
         let mut sql = quoted(&def.name);
         if let Some(collation) = info.column.ty.sqlite_collation(info.column.collation) {
             sql.push_str(&format!(" COLLATE {collation}"));
         }
         if let Some((expr, _, persisted)) = &def.computed {
             let kind = if *persisted { "STORED" } else { "VIRTUAL" };
-            sql.push_str(&format!(" AS ({}) {kind}", self.row_expression(expr, columns)?.sql));
+            sql.push_str(&format!(" AS ({}) {kind}", self.row_expression(expr, columns, "")?.sql));
         }
         if !info.column.nullable {
             sql.push_str(" NOT NULL");
         }
         Ok(sql)
-    }
-
-    fn foreign_sql(&self, columns: &[String], table: &Name, to: &[String]) -> Parsed<String> {
-        let table = catalog::find(self, table)?
-            .ok_or_else(|| SqlError::new(1767, format!("Foreign key references invalid table '{table}'.")))?;
-        let list = |names: &[String]| names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-        let to = if to.is_empty() { String::new() } else { format!("({})", list(to)) };
-        Ok(format!("FOREIGN KEY ({}) REFERENCES {}{to}", list(columns), table.sqlite))
     }
 
     pub(crate) fn record_object(
@@ -214,7 +286,7 @@ impl Session {
         Ok(self.db.last_insert_rowid())
     }
 
-    fn record_column(
+    pub(super) fn record_column(
         &self,
         table: &TableInfo,
         id: i64,
@@ -271,117 +343,6 @@ impl Session {
         Ok(())
     }
 
-    /// Checks and foreign keys, which SQLite's table has already.
-    fn record_others(&self, table: &TableInfo, defs: &[ColumnDef], constraints: &[Constraint]) -> Parsed<()> {
-        for (name, _, text) in checks(defs, constraints) {
-            self.record_object(&table.schema, &name, "C", None, table.object_id, Some(&text))?;
-        }
-        let mut foreign = Vec::new();
-        for constraint in constraints {
-            if let Constraint::Foreign { name, columns, table, to } = constraint {
-                foreign.push((name.clone(), columns.clone(), table.clone(), to.clone()));
-            }
-        }
-        for def in defs {
-            if let Some((other, to)) = &def.references {
-                foreign.push((None, vec![def.name.clone()], other.clone(), to.clone()));
-            }
-        }
-        for (at, (name, columns, other, to)) in foreign.into_iter().enumerate() {
-            let name = name.unwrap_or_else(|| format!("FK__{}__{}__{at}", table.name, table.object_id));
-            let Some(other) = catalog::find(self, &other)? else { continue };
-            let id = self.record_object(&table.schema, &name, "F", None, table.object_id, None)?;
-            self.db
-                .execute("INSERT INTO fx_foreign VALUES (?1,?2,?3)", params![id, table.object_id, other.object_id])?;
-            for (ordinal, column) in columns.iter().enumerate() {
-                let parent = table.position(column)? as i64 + 1;
-                let referenced = match to.get(ordinal) {
-                    Some(column) => other.position(column)? as i64 + 1,
-                    None => ordinal as i64 + 1,
-                };
-                self.db.execute(
-                    "INSERT INTO fx_foreign_columns VALUES (?1,?2,?3,?4)",
-                    params![id, ordinal as i64 + 1, parent, referenced],
-                )?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A key or an index: `primary` is none for an index.
-    #[expect(clippy::too_many_arguments, reason = "an index has that many sides, and one place makes it")]
-    pub(crate) fn create_key(
-        &self,
-        table: &TableInfo,
-        name: &str,
-        primary: Option<bool>,
-        unique: bool,
-        clustered: bool,
-        key: &[(String, bool)],
-        included: &[String],
-    ) -> Parsed<()> {
-        let list: Parsed<Vec<String>> = key
-            .iter()
-            .map(|(column, descending)| {
-                let at = table.position(column)?;
-                Ok(format!("{}{}", quoted(&table.columns[at].column.name), if *descending { " DESC" } else { "" }))
-            })
-            .collect();
-        let list = list?;
-        let (place, on) = match table.sqlite.strip_prefix("temp.") {
-            Some(bare) => ("temp.", bare),
-            None => ("", table.sqlite.as_str()),
-        };
-        let sqlite = quoted(&format!("{}.{}.{name}", table.schema, table.object_id));
-        let unique_word = if unique { "UNIQUE " } else { "" };
-        self.db.execute_batch(&format!("CREATE {unique_word}INDEX {place}{sqlite} ON {on} ({})", list.join(", "))).map_err(
-            |error| match SqlError::from(error) {
-                error if error.number == 2627 => SqlError::new(
-                    1505,
-                    format!("The CREATE UNIQUE INDEX statement terminated because a duplicate key was found for the object name '{}.{}' and the index name '{name}'.", table.schema, table.name),
-                ),
-                error => error,
-            },
-        )?;
-        if !place.is_empty() {
-            return Ok(());
-        }
-        let next: i64 = self.db.query_row(
-            "SELECT coalesce(max(index_id), 1) + 1 FROM fx_indexes WHERE object_id = ?1",
-            [table.object_id],
-            |row| row.get(0),
-        )?;
-        let id = if clustered { 1 } else { next };
-        self.db.execute(
-            "INSERT INTO fx_indexes VALUES (?1,?2,?3,?4,?5,?6,?7,?8)",
-            params![
-                table.object_id,
-                id,
-                name,
-                unique,
-                primary == Some(true),
-                primary == Some(false),
-                clustered,
-                sqlite
-            ],
-        )?;
-        let all = key.iter().map(|(name, descending)| (name, *descending, false));
-        for (at, (column, descending, include)) in
-            all.chain(included.iter().map(|name| (name, false, true))).enumerate()
-        {
-            let column = table.position(column)? as i64 + 1;
-            let ordinal = if include { 0 } else { at as i64 + 1 };
-            self.db.execute(
-                "INSERT INTO fx_index_columns VALUES (?1,?2,?3,?4,?5,?6,?7)",
-                params![table.object_id, id, at as i64 + 1, column, ordinal, descending, include],
-            )?;
-        }
-        if let Some(primary) = primary {
-            self.record_object(&table.schema, name, if primary { "PK" } else { "UQ" }, None, table.object_id, None)?;
-        }
-        Ok(())
-    }
-
     pub(crate) fn create_view(&mut self, name: &Name, names: &[String], query: &Query, text: &str) -> Parsed<()> {
         let schema = self.schema_for(name)?;
         if self.object_named(&schema, &name.object)?.is_some() {
@@ -432,413 +393,6 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn alter_table(&mut self, name: &Name, alter: &Alter) -> Parsed<()> {
-        let table = self.target(&Target::Table(name.clone())).map_err(|error| match error.number {
-            208 => SqlError::new(
-                4902,
-                format!("Cannot find the object \"{name}\" because it does not exist or you do not have permissions."),
-            ),
-            _ => error,
-        })?;
-        match alter {
-            Alter::Accepted => Ok(()),
-            Alter::Add(defs, constraints) => self.add_to_table(&table, defs, constraints),
-            Alter::DropColumn(if_exists, names) => {
-                for name in names {
-                    let Ok(at) = table.position(name) else {
-                        if *if_exists {
-                            continue;
-                        }
-                        return Err(SqlError::new(
-                            4924,
-                            format!(
-                                "ALTER TABLE DROP COLUMN failed because column '{name}' does not exist in table '{}'.",
-                                table.name
-                            ),
-                        ));
-                    };
-                    let column = quoted(&table.columns[at].column.name);
-                    self.db.execute_batch(&format!("ALTER TABLE {} DROP COLUMN {column}", table.sqlite))?;
-                    self.db.execute(
-                        "DELETE FROM fx_columns WHERE object_id = ?1 AND name = ?2",
-                        params![table.object_id, name],
-                    )?;
-                }
-                self.refresh_temporary(&table, names);
-                Ok(())
-            }
-            Alter::DropConstraint(if_exists, names) => self.drop_constraints(&table, *if_exists, names),
-            Alter::Column(def) => self.alter_column(&table, def),
-            Alter::Switch(to) => {
-                let to = self.target(&Target::Table(to.clone()))?;
-                let count: i64 =
-                    self.db.query_row(&format!("SELECT count(*) FROM {}", to.sqlite), [], |row| row.get(0))?;
-                if count > 0 {
-                    return Err(SqlError::new(
-                        4905,
-                        format!("ALTER TABLE SWITCH statement failed. The target table '{}' must be empty.", to.name),
-                    ));
-                }
-                self.db.execute_batch(&format!(
-                    "INSERT INTO {} SELECT * FROM {}; DELETE FROM {}",
-                    to.sqlite, table.sqlite, table.sqlite
-                ))?;
-                Ok(())
-            }
-        }
-    }
-
-    fn refresh_temporary(&mut self, table: &TableInfo, gone: &[String]) {
-        for known in &mut self.temporary {
-            if known.object_id == table.object_id {
-                known.columns.retain(|column| !gone.iter().any(|name| same(name, &column.column.name)));
-            }
-        }
-    }
-
-    fn add_to_table(&mut self, table: &TableInfo, defs: &[ColumnDef], constraints: &[Constraint]) -> Parsed<()> {
-        let fresh = self.columns(defs, constraints)?;
-        let mut all = table.clone();
-        for (def, info) in defs.iter().zip(&fresh) {
-            if all.position(&def.name).is_ok() {
-                return Err(SqlError::new(
-                    2705,
-                    format!(
-                        "Column names in each table must be unique. Column name '{}' in table '{}' is specified more than once.",
-                        def.name, table.name
-                    ),
-                ));
-            }
-            all.columns.push(info.clone());
-            let count: i64 =
-                self.db.query_row(&format!("SELECT count(*) FROM {}", table.sqlite), [], |row| row.get(0))?;
-            let fills = info.default.is_some() || info.identity.is_some() || def.computed.is_some();
-            if !info.column.nullable && !fills && count > 0 && info.column.ty != Type::RowVersion {
-                return Err(SqlError::new(
-                    4901,
-                    format!(
-                        "ALTER TABLE only allows columns to be added that can contain nulls, or have a DEFAULT definition specified. Column '{}' cannot be added to non-empty table '{}'.",
-                        def.name, table.name
-                    ),
-                ));
-            }
-            let mut sql = self.column_sql(def, info, &all.columns)?;
-            if !info.column.nullable {
-                let default = match &info.default {
-                    Some(text) => {
-                        let (ty, value) = Emit::constant(self, &Parser::new(text)?.expr()?)?;
-                        super::convert::convert(&value, &ty, &info.column.ty, 0, super::convert::Why::Assign)?
-                    }
-                    None => Value::Integer(0),
-                };
-                if def.computed.is_none() {
-                    sql.push_str(&format!(" DEFAULT ({})", literal(&default)));
-                }
-            }
-            self.db.execute_batch(&format!("ALTER TABLE {} ADD COLUMN {sql}", table.sqlite))?;
-            if table.object_id > 0 {
-                let next: i64 = self.db.query_row(
-                    "SELECT coalesce(max(column_id), 0) + 1 FROM fx_columns WHERE object_id = ?1",
-                    [table.object_id],
-                    |row| row.get(0),
-                )?;
-                self.record_column(&all, next, def, info, constraints)?;
-            }
-        }
-        for known in &mut self.temporary {
-            if known.object_id == table.object_id {
-                known.columns.clone_from(&all.columns);
-            }
-        }
-        for constraint in constraints {
-            match constraint {
-                Constraint::Foreign { .. } | Constraint::Check { .. } => {
-                    return Err(SqlError::unknown("ALTER TABLE ADD of a foreign key or check"));
-                }
-                Constraint::Default { name, column, text, .. } => {
-                    let at = all.position(column)?;
-                    let name = name.clone().unwrap_or_else(|| format!("DF__{}__{column}", table.name));
-                    let id = self.record_object(&table.schema, &name, "D", None, table.object_id, None)?;
-                    self.db.execute(
-                        "UPDATE fx_columns SET default_text = ?1, default_id = ?2 WHERE object_id = ?3 AND name = ?4",
-                        params![text, id, table.object_id, all.columns[at].column.name],
-                    )?;
-                }
-                Constraint::Key { .. } => {}
-            }
-        }
-        for (name, primary, clustered, key) in
-            keys(&format!("{}__{:X}", table.name, table.object_id), defs, constraints)
-        {
-            self.create_key(&all, &name, Some(primary), true, clustered, &key, &[])?;
-        }
-        Ok(())
-    }
-
-    fn drop_constraints(&mut self, table: &TableInfo, if_exists: bool, names: &[String]) -> Parsed<()> {
-        for name in names {
-            match self.object_named(&table.schema, name)? {
-                Some((_, kind)) if kind == "PK" || kind == "UQ" => self.drop_index(table, name)?,
-                Some((id, kind)) if kind == "D" => {
-                    self.db.execute(
-                        "UPDATE fx_columns SET default_text = NULL, default_id = 0 WHERE object_id = ?1 AND default_id = ?2",
-                        params![table.object_id, id],
-                    )?;
-                }
-                Some(_) => return Err(SqlError::unknown("ALTER TABLE DROP of a foreign key or check")),
-                None if if_exists => continue,
-                None => return Err(SqlError::new(3728, format!("'{name}' is not a constraint."))),
-            }
-            self.db.execute("DELETE FROM fx_objects WHERE schema = ?1 AND name = ?2", params![table.schema, name])?;
-        }
-        Ok(())
-    }
-
-    fn drop_index(&self, table: &TableInfo, name: &str) -> Parsed<()> {
-        let found = self.db.query_row(
-            "SELECT index_id, sqlite FROM fx_indexes WHERE object_id = ?1 AND name = ?2",
-            params![table.object_id, name],
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
-        );
-        let (id, sqlite) = found.map_err(|_| {
-            SqlError::new(
-                3701,
-                format!(
-                    "Cannot drop the index '{}.{name}', because it does not exist or you do not have permission.",
-                    table.name
-                ),
-            )
-        })?;
-        self.db.execute_batch(&format!("DROP INDEX {sqlite}"))?;
-        self.db
-            .execute("DELETE FROM fx_indexes WHERE object_id = ?1 AND index_id = ?2", params![table.object_id, id])?;
-        self.db.execute(
-            "DELETE FROM fx_index_columns WHERE object_id = ?1 AND index_id = ?2",
-            params![table.object_id, id],
-        )?;
-        Ok(())
-    }
-
-    /// A wider type or another nullability: the values are converted where they stand.
-    fn alter_column(&mut self, table: &TableInfo, def: &ColumnDef) -> Parsed<()> {
-        let at = table.position(&def.name)?;
-        let old = &table.columns[at].column;
-        let nullable = def.nullable.unwrap_or(true);
-        if nullable != old.nullable
-            || old.ty.sqlite_collation(old.collation) != def.ty.sqlite_collation(def.collation.unwrap_or_default())
-        {
-            return Err(SqlError::unknown("ALTER COLUMN to another nullability or kind of type"));
-        }
-        let (from, to) = (old.ty.interned(), def.ty.interned());
-        let column = quoted(&old.name);
-        self.db
-            .execute_batch(&format!("UPDATE {} SET {column} = tds_cast({column}, {from}, {to}, 0, 1)", table.sqlite))?;
-        let (length, precision, scale) = def.ty.sizes();
-        let (system, user) = def.ty.ids();
-        self.db.execute(
-            "UPDATE fx_columns SET declared = ?1, type_name = ?2, system_type_id = ?3, user_type_id = ?4, max_length = ?5,
-               precision = ?6, scale = ?7 WHERE object_id = ?8 AND name = ?9",
-            params![def.ty.declared(), def.ty.name(), system, user, length, precision, scale, table.object_id, old.name],
-        )?;
-        Ok(())
-    }
-
-    pub(crate) fn drop_objects(
-        &mut self,
-        what: &str,
-        names: &[Name],
-        if_exists: bool,
-        on: Option<&Name>,
-    ) -> Parsed<()> {
-        for name in names {
-            self.drop_one(what, name, if_exists, on)?;
-        }
-        Ok(())
-    }
-
-    fn drop_one(&mut self, what: &str, name: &Name, if_exists: bool, on: Option<&Name>) -> Parsed<()> {
-        let missing = || {
-            SqlError::new(
-                if what == "TYPE" { 218 } else { 3701 },
-                format!(
-                    "Cannot drop the {} '{name}', because it does not exist or you do not have permission.",
-                    what.to_lowercase()
-                ),
-            )
-        };
-        match what {
-            "SCHEMA" => {
-                let used: i64 =
-                    self.db.query_row("SELECT count(*) FROM fx_objects WHERE schema = ?1", [&name.object], |row| {
-                        row.get(0)
-                    })?;
-                if used > 0 {
-                    return Err(SqlError::new(
-                        3729,
-                        format!("Cannot drop schema '{}' because it is being referenced by an object.", name.object),
-                    ));
-                }
-                let gone =
-                    self.db.execute("DELETE FROM fx_schemas WHERE name = ?1 AND schema_id > 4", [&name.object])?;
-                return if gone == 0 && !if_exists { Err(missing()) } else { Ok(()) };
-            }
-            "DATABASE" => {
-                return if self.server.drop_database(&name.object) || if_exists { Ok(()) } else { Err(missing()) };
-            }
-            "INDEX" => {
-                // Both `name ON table` and the older `table.name`.
-                let table = match (on, &name.schema) {
-                    (Some(table), _) => table.clone(),
-                    (None, Some(table)) => Name { database: None, schema: None, object: table.clone() },
-                    (None, None) => return Err(missing()),
-                };
-                let table = self.target(&Target::Table(table))?;
-                return match self.drop_index(&table, &name.object) {
-                    Err(_) if if_exists => Ok(()),
-                    other => other,
-                };
-            }
-            _ => {}
-        }
-        if name.object.starts_with('#') && !name.object.starts_with("##") {
-            let Some(at) = self.temporary.iter().position(|table| same(&table.name, &name.object)) else {
-                return if if_exists { Ok(()) } else { Err(missing()) };
-            };
-            let table = self.temporary.remove(at);
-            self.db.execute_batch(&format!("DROP TABLE IF EXISTS {}", table.sqlite))?;
-            return Ok(());
-        }
-        self.check_database(name)?;
-        let schema = name
-            .schema
-            .clone()
-            .unwrap_or_else(|| if name.object.starts_with("##") { "tempdb".into() } else { "dbo".into() });
-        let kind = match what {
-            "TABLE" => "U",
-            "VIEW" => "V",
-            "PROCEDURE" => "P",
-            "TRIGGER" => "TR",
-            _ => "TT",
-        };
-        let found = self.object_named(&schema, &name.object)?.filter(|(_, have)| have == kind);
-        let Some((id, _)) = found else {
-            return if if_exists { Ok(()) } else { Err(missing()) };
-        };
-        if kind == "U" {
-            let used: i64 = self.db.query_row(
-                "SELECT count(*) FROM fx_foreign WHERE referenced = ?1 AND parent <> ?1",
-                [id],
-                |row| row.get(0),
-            )?;
-            if used > 0 {
-                return Err(SqlError::new(
-                    3726,
-                    format!("Could not drop object '{name}' because it is referenced by a FOREIGN KEY constraint."),
-                ));
-            }
-        }
-        let sqlite = quoted(&format!("{schema}.{}", name.object));
-        match kind {
-            "U" => self.db.execute_batch(&format!("DROP TABLE {sqlite}"))?,
-            "V" => self.db.execute_batch(&format!("DROP VIEW {sqlite}"))?,
-            "TT" => {
-                self.db.execute("DELETE FROM fx_types WHERE object_id = ?1", [id])?;
-            }
-            _ => {}
-        }
-        for own in ["fx_columns", "fx_indexes", "fx_index_columns", "fx_parameters", "fx_properties"] {
-            self.db.execute(&format!("DELETE FROM {own} WHERE object_id = ?1"), [id])?;
-        }
-        self.db.execute(
-            "DELETE FROM fx_foreign_columns WHERE object_id IN (SELECT object_id FROM fx_foreign WHERE parent = ?1)",
-            [id],
-        )?;
-        self.db.execute("DELETE FROM fx_foreign WHERE parent = ?1", [id])?;
-        self.db.execute("DELETE FROM fx_objects WHERE object_id = ?1 OR parent = ?1", [id])?;
-        self.server.forget_identity(&self.database, id);
-        Ok(())
-    }
-
-    /// `sp_rename`: a table, a view, a procedure, an index or a column.
-    pub(crate) fn rename(&mut self, old: &str, new: &str, kind: Option<&str>) -> Parsed<()> {
-        let wrong = || {
-            SqlError::new(
-                15225,
-                format!("No item by the name of '{old}' could be found in the current database '{}'.", self.database),
-            )
-        };
-        let parts = Parser::new(old).and_then(|mut parser| parser.name()).map_err(|_| wrong())?;
-        let kind = kind.map(str::to_ascii_uppercase);
-        match kind.as_deref() {
-            Some("COLUMN" | "INDEX") => {
-                let table = Name {
-                    database: None,
-                    schema: parts.database.clone(),
-                    object: parts.schema.clone().ok_or_else(wrong)?,
-                };
-                let table = catalog::find(self, &table)?.ok_or_else(wrong)?;
-                if kind.as_deref() == Some("COLUMN") {
-                    let at = table.position(&parts.object).map_err(|_| wrong())?;
-                    let from = &table.columns[at].column.name;
-                    self.db.execute_batch(&format!(
-                        "ALTER TABLE {} RENAME COLUMN {} TO {}",
-                        table.sqlite,
-                        quoted(from),
-                        quoted(new)
-                    ))?;
-                    self.db.execute(
-                        "UPDATE fx_columns SET name = ?1 WHERE object_id = ?2 AND name = ?3",
-                        params![new, table.object_id, from],
-                    )?;
-                } else {
-                    let gone = self.db.execute(
-                        "UPDATE fx_indexes SET name = ?1 WHERE object_id = ?2 AND name = ?3",
-                        params![new, table.object_id, parts.object],
-                    )?;
-                    if gone == 0 {
-                        return Err(wrong());
-                    }
-                    self.db.execute(
-                        "UPDATE fx_objects SET name = ?1 WHERE parent = ?2 AND name = ?3",
-                        params![new, table.object_id, parts.object],
-                    )?;
-                }
-                Ok(())
-            }
-            None | Some("OBJECT") => {
-                let schema = parts.schema.clone().unwrap_or_else(|| "dbo".into());
-                let (id, kind) = self.object_named(&schema, &parts.object)?.ok_or_else(wrong)?;
-                if self.object_named(&schema, new)?.is_some() {
-                    return Err(SqlError::new(
-                        15335,
-                        format!(
-                            "Error: The new name '{new}' is already in use as a OBJECT name and would cause a duplicate that is not permitted."
-                        ),
-                    ));
-                }
-                if kind == "U" {
-                    let to = quoted(&format!("{schema}.{new}"));
-                    self.db.execute_batch(&format!(
-                        "ALTER TABLE {} RENAME TO {to}",
-                        quoted(&format!("{schema}.{}", parts.object))
-                    ))?;
-                    self.db.execute("UPDATE fx_objects SET sqlite = ?1 WHERE object_id = ?2", params![to, id])?;
-                } else if kind == "V" {
-                    return Err(SqlError::unknown("sp_rename of a view"));
-                }
-                if kind == "PK" || kind == "UQ" {
-                    self.db.execute(
-                        "UPDATE fx_indexes SET name = ?1 WHERE name = ?2 AND object_id = (SELECT parent FROM fx_objects WHERE object_id = ?3)",
-                        params![new, parts.object, id],
-                    )?;
-                }
-                self.db.execute("UPDATE fx_objects SET name = ?1 WHERE object_id = ?2", params![new, id])?;
-                Ok(())
-            }
-            Some(_) => Err(SqlError::new(15249, "Error: Explicit @objtype is unrecognized.")),
-        }
-    }
-
     /// A table from a query's columns, for SELECT ... INTO.
     pub(crate) fn table_like(&mut self, name: &Name, columns: &[Column]) -> Parsed<()> {
         let mut defs = Vec::new();
@@ -865,45 +419,10 @@ fn plain_def(column: &Column) -> ColumnDef {
         default: None,
         computed: None,
         sparse: false,
-        primary: false,
-        unique: false,
+        keys: Vec::new(),
         checks: Vec::new(),
         references: None,
     }
-}
-
-fn checks<'d>(defs: &'d [ColumnDef], constraints: &'d [Constraint]) -> Vec<(String, &'d Expr, String)> {
-    let mut all = Vec::new();
-    let own = defs.iter().flat_map(|def| def.checks.iter().map(|(name, expr, text)| (name, expr, text)));
-    let rest = constraints.iter().filter_map(|constraint| match constraint {
-        Constraint::Check { name, expr, text } => Some((name, expr, text)),
-        _ => None,
-    });
-    for (at, (name, expr, text)) in own.chain(rest).enumerate() {
-        all.push((name.clone().unwrap_or_else(|| format!("CK__{at}")), expr, text.clone()));
-    }
-    all
-}
-
-fn keys(table: &str, defs: &[ColumnDef], constraints: &[Constraint]) -> Vec<Key> {
-    let mut all: Vec<Key> = Vec::new();
-    for def in defs {
-        let key = vec![(def.name.clone(), false)];
-        if def.primary {
-            all.push((format!("PK__{table}__{}", def.name), true, true, key.clone()));
-        }
-        if def.unique {
-            all.push((format!("UQ__{table}__{}", def.name), false, false, key));
-        }
-    }
-    for (at, constraint) in constraints.iter().enumerate() {
-        if let Constraint::Key { name, primary, clustered, columns } = constraint {
-            let prefix = if *primary { "PK" } else { "UQ" };
-            let name = name.clone().unwrap_or_else(|| format!("{prefix}__{table}__{at}"));
-            all.push((name, *primary, clustered.unwrap_or(*primary), columns.clone()));
-        }
-    }
-    all
 }
 
 /// A value in SQLite's own spelling.

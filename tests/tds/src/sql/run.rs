@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use rusqlite::params;
-
 use super::emit::Emit;
-use super::parse::{Parsed, Parser, batch};
+use super::parse::{Parsed, batch};
 use super::scope::Scope;
 use super::tree::*;
 use crate::errors::{Failure, SqlError};
 use crate::out::{COUNT, Column, ERROR, IN_TRANSACTION, Out};
-use crate::session::{Isolation, Session};
+use crate::session::Session;
 use crate::types::Type;
 use crate::value::Value;
 
-type Done<T> = Result<T, Failure>;
+pub(super) type Done<T> = Result<T, Failure>;
 
 /// What happens after a statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,32 +29,6 @@ pub(crate) enum Flow {
 const ROUNDS_MAX: u32 = 10_000_000;
 /// How deep procedures may call each other.
 const NESTING_MAX: u32 = 32;
-
-/// Options that change nothing here.
-const HARMLESS: &[&str] = &[
-    "ANSI_NULLS",
-    "ANSI_NULL_DFLT_ON",
-    "ANSI_NULL_DFLT_OFF",
-    "ANSI_PADDING",
-    "ANSI_WARNINGS",
-    "ANSI_DEFAULTS",
-    "ARITHABORT",
-    "ARITHIGNORE",
-    "CONCAT_NULL_YIELDS_NULL",
-    "CURSOR_CLOSE_ON_COMMIT",
-    "DATEFIRST",
-    "DATEFORMAT",
-    "DEADLOCK_PRIORITY",
-    "LANGUAGE",
-    "NUMERIC_ROUNDABORT",
-    "QUOTED_IDENTIFIER",
-    "TEXTSIZE",
-    "STATISTICS",
-    "CONTEXT_INFO",
-    "QUERY_GOVERNOR_COST_LIMIT",
-    "ROWCOUNT",
-    "NO_BROWSETABLE",
-];
 
 /// Runs a whole text.
 pub(crate) fn run_text(session: &mut Session, text: &str, out: &mut Out) -> Done<Flow> {
@@ -110,7 +82,7 @@ fn first_of(session: &mut Session, statements: &[Statement], depth: u32) -> Pars
 }
 
 impl Session {
-    fn tell(&mut self, error: &SqlError, out: &mut Out) {
+    pub(super) fn tell(&mut self, error: &SqlError, out: &mut Out) {
         self.last_error = error.number;
         let mut error = error.clone();
         if error.procedure.is_empty() {
@@ -119,7 +91,7 @@ impl Session {
         out.error(&error);
     }
 
-    fn status(&self) -> u16 {
+    pub(super) fn status(&self) -> u16 {
         if self.transactions > 0 { IN_TRANSACTION } else { 0 }
     }
 
@@ -134,7 +106,7 @@ impl Session {
     }
 
     /// Runs a statement; its error is told to the client unless a TRY is around it.
-    fn run_told(&mut self, statement: &Statement, out: &mut Out) -> Done<Flow> {
+    pub(super) fn run_told(&mut self, statement: &Statement, out: &mut Out) -> Done<Flow> {
         out.poll()?;
         match self.run(statement, out) {
             Ok(flow) => Ok(flow),
@@ -156,11 +128,11 @@ impl Session {
         }
     }
 
-    fn in_try(&self) -> bool {
+    pub(super) fn in_try(&self) -> bool {
         self.seed & TRY_BIT != 0
     }
 
-    fn roll_back_told(&mut self, out: &mut Out) {
+    pub(super) fn roll_back_told(&mut self, out: &mut Out) {
         let had = self.transactions > 0;
         self.abandon();
         if had {
@@ -168,7 +140,7 @@ impl Session {
         }
     }
 
-    fn run(&mut self, statement: &Statement, out: &mut Out) -> Done<Flow> {
+    pub(super) fn run(&mut self, statement: &Statement, out: &mut Out) -> Done<Flow> {
         if self.no_execute && !matches!(statement.kind, Kind::SetOption(..)) {
             return Ok(Flow::Next);
         }
@@ -285,69 +257,7 @@ impl Session {
         Ok(flow)
     }
 
-    fn run_ddl(&mut self, kind: &Kind) -> Done<()> {
-        match kind {
-            Kind::CreateTable(name, columns, constraints) => self.create_table(name, columns, constraints)?,
-            Kind::AlterTable(name, alter) => self.alter_table(name, alter)?,
-            Kind::CreateIndex { name, table, unique, clustered, columns, included } => {
-                let table = self.target(&Target::Table(table.clone()))?;
-                self.create_key(&table, name, None, *unique, *clustered, columns, included)?;
-            }
-            Kind::CreateSchema(name) => {
-                let sql = "INSERT INTO fx_schemas SELECT max(max(schema_id), 4) + 1, ?1 FROM fx_schemas";
-                self.db.execute(sql, [name]).map_err(|_| {
-                    SqlError::new(2714, format!("There is already an object named '{name}' in the database."))
-                })?;
-            }
-            Kind::CreateView { name, columns, query, text } => self.create_view(name, columns, query, text)?,
-            Kind::CreateProcedure { name, parameters, text, replace, alter, .. } => {
-                self.create_procedure(name, parameters, text, *replace || *alter)?;
-            }
-            Kind::CreateTrigger { name, table, text } => {
-                let table = self.target(&Target::Table(table.clone()))?;
-                self.record_object(&table.schema, &name.object, "TR", None, table.object_id, Some(text))?;
-            }
-            Kind::CreateType(name, columns, constraints) => self.create_type(name, columns, constraints)?,
-            Kind::Drop { what, names, if_exists, on } => self.drop_objects(what, names, *if_exists, on.as_ref())?,
-            Kind::Truncate(name) => {
-                self.truncate(name)?;
-            }
-            other => return Err(SqlError::unknown(&format!("{other:?}")).into()),
-        }
-        Ok(())
-    }
-
-    /// Runs a part that writes: alone it is its own transaction, inside one it is undone alone.
-    pub(crate) fn in_statement<T>(
-        &mut self,
-        out: &mut Out,
-        part: impl FnOnce(&mut Self, &mut Out) -> Done<T>,
-    ) -> Done<T> {
-        if self.doomed {
-            return Err(SqlError::new(3930, "The current transaction cannot be committed and cannot support operations that write to the log file. Roll back the transaction.").into());
-        }
-        if self.implicit && self.transactions == 0 {
-            self.begin_told(out);
-        }
-        let alone = self.before_write(out)?;
-        if !alone {
-            self.db.execute_batch("SAVEPOINT fx_statement")?;
-        }
-        let result = part(self, out);
-        match (&result, alone) {
-            (Ok(_), true) => self.end(true)?,
-            (Ok(_), false) => self.db.execute_batch("RELEASE fx_statement")?,
-            (Err(_), true) => self.abandon(),
-            // The error may have ended the transaction already.
-            (Err(_), false) if self.opened => {
-                self.db.execute_batch("ROLLBACK TO fx_statement; RELEASE fx_statement")?;
-            }
-            (Err(_), false) => {}
-        }
-        result
-    }
-
-    fn run_write(
+    pub(super) fn run_write(
         &mut self,
         command: u16,
         out: &mut Out,
@@ -361,7 +271,7 @@ impl Session {
         Ok(Flow::Next)
     }
 
-    fn run_query(&mut self, query: &Query, out: &mut Out) -> Done<Flow> {
+    pub(super) fn run_query(&mut self, query: &Query, out: &mut Out) -> Done<Flow> {
         if let Body::Select(select) = &query.body {
             if select.items.iter().any(|item| matches!(item, Item::Assign(..))) {
                 return self.run_assignment(query, select, out);
@@ -414,7 +324,7 @@ impl Session {
         Ok(Flow::Next)
     }
 
-    fn select_into(&mut self, into: &Name, query: &Query) -> Done<u64> {
+    pub(super) fn select_into(&mut self, into: &Name, query: &Query) -> Done<u64> {
         let (_, columns) = Emit::new(self).query(query, None)?;
         self.table_like(into, &columns)?;
         let table = self.target(&Target::Table(into.clone()))?;
@@ -431,7 +341,7 @@ impl Session {
         Ok(count)
     }
 
-    fn run_assignment(&mut self, query: &Query, select: &Select, out: &mut Out) -> Done<Flow> {
+    pub(super) fn run_assignment(&mut self, query: &Query, select: &Select, out: &mut Out) -> Done<Flow> {
         self.before_read()?;
         let (columns, rows) = self.rows_of(query)?;
         let count = rows.len();
@@ -465,7 +375,7 @@ impl Session {
     }
 
     /// Only the shape of results is wanted.
-    fn run_format_only(&mut self, statement: &Statement, out: &mut Out) -> Done<Flow> {
+    pub(super) fn run_format_only(&mut self, statement: &Statement, out: &mut Out) -> Done<Flow> {
         match &statement.kind {
             Kind::Query(query) => {
                 let (_, columns) = Emit::new(self).query(query, None)?;
@@ -492,7 +402,7 @@ impl Session {
         Ok(Flow::Next)
     }
 
-    fn holds(&mut self, condition: &Expr) -> Done<bool> {
+    pub(super) fn holds(&mut self, condition: &Expr) -> Done<bool> {
         self.before_read()?;
         let mut emit = Emit::new(self);
         let piece = emit.expr(condition, &Scope::default())?;
@@ -501,7 +411,7 @@ impl Session {
         Ok(rows.first().and_then(|row| row[0].to_integer()).unwrap_or(0) != 0)
     }
 
-    fn run_while(&mut self, condition: &Expr, body: &Statement, out: &mut Out) -> Done<Flow> {
+    pub(super) fn run_while(&mut self, condition: &Expr, body: &Statement, out: &mut Out) -> Done<Flow> {
         for _ in 0..ROUNDS_MAX {
             if !self.holds(condition)? {
                 return Ok(Flow::Next);
@@ -513,176 +423,6 @@ impl Session {
             }
         }
         Err(SqlError::new(50_000, "The loop has no end.").into())
-    }
-
-    fn run_try(&mut self, body: &[Statement], handler: &[Statement], out: &mut Out) -> Done<Flow> {
-        let outer = self.seed & TRY_BIT;
-        self.seed |= TRY_BIT;
-        let result = self.run_all(body, out);
-        self.seed = self.seed & !TRY_BIT | outer;
-        match result {
-            Err(Failure::Sql(error)) => {
-                if error.ends_transaction() {
-                    self.roll_back_told(out);
-                } else if self.abort_on_error && self.transactions > 0 {
-                    self.doomed = true;
-                }
-                let before = self.caught.replace(error);
-                let flow = self.run_all(handler, out);
-                self.caught = before;
-                flow
-            }
-            other => other,
-        }
-    }
-
-    fn raise(&mut self, arguments: &[Expr], out: &mut Out) -> Done<()> {
-        let mut values = Vec::new();
-        for argument in arguments {
-            values.push(Emit::constant(self, argument)?.1);
-        }
-        let mut text = values.first().map(Value::to_text).unwrap_or_default();
-        for value in values.iter().skip(3) {
-            for mark in ["%s", "%d", "%i"] {
-                if let Some(at) = text.find(mark) {
-                    text.replace_range(at..at + 2, &value.to_text());
-                    break;
-                }
-            }
-        }
-        let class = values.get(1).and_then(Value::to_integer).unwrap_or(16).clamp(0, 25) as u8;
-        let state = values.get(2).and_then(Value::to_integer).unwrap_or(1).clamp(0, 255) as u8;
-        let error = SqlError { class, state, ..SqlError::new(50_000, text) };
-        if class <= 10 {
-            out.info(&error);
-            return Ok(());
-        }
-        Err(error.into())
-    }
-
-    fn thrown(&mut self, parts: Option<&(Expr, Expr, Expr)>) -> Done<SqlError> {
-        let Some((number, text, state)) = parts else {
-            return self.caught.clone().ok_or_else(|| {
-                SqlError::new(10_704, "To rethrow an error, a THROW statement must be used inside a CATCH block.")
-                    .into()
-            });
-        };
-        let number = Emit::constant(self, number)?.1.to_integer().unwrap_or(50_000) as i32;
-        let text = Emit::constant(self, text)?.1.to_text();
-        let state = Emit::constant(self, state)?.1.to_integer().unwrap_or(1) as u8;
-        // THROW ends the batch; class 16 alone would not.
-        Ok(SqlError { state, ..SqlError::new(number, text) })
-    }
-
-    pub(crate) fn begin_told(&mut self, out: &mut Out) {
-        self.transactions += 1;
-        self.server.opened(self.id, self.transactions);
-        if self.transactions == 1 {
-            self.transaction_id += 1;
-            out.environment_bytes(8, &1_u64.to_le_bytes(), &[]);
-        }
-    }
-
-    pub(crate) fn commit_told(&mut self, out: &mut Out) -> Done<()> {
-        if self.transactions == 0 {
-            return Err(
-                SqlError::new(3902, "The COMMIT TRANSACTION request has no corresponding BEGIN TRANSACTION.").into()
-            );
-        }
-        if self.doomed {
-            self.roll_back_told(out);
-            return Err(
-                SqlError::new(3930, "The current transaction cannot be committed. Roll back the transaction.").into()
-            );
-        }
-        if self.transactions > 1 {
-            self.transactions -= 1;
-            return Ok(());
-        }
-        self.end(true)?;
-        out.environment_bytes(9, &[], &1_u64.to_le_bytes());
-        Ok(())
-    }
-
-    fn run_transaction(&mut self, kind: &Kind, out: &mut Out) -> Done<()> {
-        match kind {
-            Kind::Begin(_) => self.begin_told(out),
-            Kind::Commit => self.commit_told(out)?,
-            Kind::Save(name) => {
-                if self.transactions == 0 {
-                    return Err(SqlError::new(
-                        628,
-                        "Cannot issue SAVE TRANSACTION when there is no active transaction.",
-                    )
-                    .into());
-                }
-                self.before_write(out)?;
-                self.db.execute_batch(&format!("SAVEPOINT {}", super::scope::quoted(&format!("save {name}"))))?;
-            }
-            Kind::Rollback(name) => {
-                if self.transactions == 0 {
-                    return Err(SqlError::new(
-                        3903,
-                        "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION.",
-                    )
-                    .into());
-                }
-                if let Some(name) = name {
-                    let point = super::scope::quoted(&format!("save {name}"));
-                    if self.opened && self.db.execute_batch(&format!("ROLLBACK TO {point}")).is_ok() {
-                        return Ok(());
-                    }
-                }
-                self.roll_back_told(out);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn set_option(&mut self, option: &str, words: &[String]) -> Parsed<()> {
-        let word = |at: usize| words.get(at).map(|word| word.to_ascii_uppercase()).unwrap_or_default();
-        let on = words.last().is_some_and(|word| word.eq_ignore_ascii_case("ON"));
-        match option {
-            "NOCOUNT" => self.no_count = on,
-            "XACT_ABORT" => self.abort_on_error = on,
-            "IMPLICIT_TRANSACTIONS" => self.implicit = on,
-            "FMTONLY" => self.format_only = on,
-            "NOEXEC" | "PARSEONLY" => self.no_execute = on,
-            "ROWCOUNT" => self.row_limit = word(0).parse().unwrap_or(0),
-            "LOCK_TIMEOUT" => {
-                let limit: i64 = word(0).parse().map_err(|_| SqlError::syntax(&word(0)))?;
-                self.lock_timeout = u64::try_from(limit).ok();
-            }
-            "TRANSACTION" => {
-                self.isolation = match word(3).as_str() {
-                    _ if word(2) == "SNAPSHOT" || word(1) == "SNAPSHOT" => Isolation::Snapshot,
-                    _ if words.iter().any(|word| word == "SNAPSHOT") => Isolation::Snapshot,
-                    _ if words.iter().any(|word| word == "SERIALIZABLE" || word == "REPEATABLE") => Isolation::Strict,
-                    _ if words.iter().any(|word| word == "COMMITTED" || word == "UNCOMMITTED") => Isolation::Committed,
-                    _ => return Err(SqlError::syntax("ISOLATION LEVEL")),
-                };
-            }
-            "IDENTITY_INSERT" => {
-                let mut parts: Vec<String> = words[..words.len().saturating_sub(1)].to_vec();
-                let object = parts.pop().unwrap_or_default();
-                let name = Name { database: None, schema: parts.pop(), object };
-                let table = self.target(&Target::Table(name))?;
-                if on && !table.columns.iter().any(|column| column.identity.is_some()) {
-                    return Err(SqlError::new(
-                        8106,
-                        format!(
-                            "Table '{}' does not have the identity property. Cannot perform SET operation.",
-                            table.name
-                        ),
-                    ));
-                }
-                self.identity_insert = on.then_some(table.object_id);
-            }
-            other if HARMLESS.contains(&other) => {}
-            other => return Err(SqlError::unknown(&format!("SET {other}"))),
-        }
-        Ok(())
     }
 
     pub(crate) fn nested<T>(&mut self, part: impl FnOnce(&mut Self) -> Done<T>) -> Done<T> {
@@ -707,53 +447,6 @@ impl Session {
             let _ = self.drop_objects("TABLE", &[name], true, None);
         }
     }
-
-    fn create_procedure(&mut self, name: &Name, parameters: &[Parameter], text: &str, replace: bool) -> Parsed<()> {
-        let schema = name.schema.clone().unwrap_or_else(|| "dbo".into());
-        if let Some((_, kind)) = self.object_named(&schema, &name.object)? {
-            if !replace || kind != "P" {
-                return Err(SqlError::new(
-                    2714,
-                    format!("There is already an object named '{}' in the database.", name.object),
-                ));
-            }
-            self.drop_objects("PROCEDURE", std::slice::from_ref(name), true, None)?;
-        }
-        let id = self.record_object(&schema, &name.object, "P", None, 0, Some(text))?;
-        for (at, parameter) in parameters.iter().enumerate() {
-            let (length, precision, scale) = parameter.ty.sizes();
-            let (system, mut user) = parameter.ty.ids();
-            if let Type::Table(named) = &parameter.ty {
-                let bare = Parser::new(named)?.name()?.object;
-                let found =
-                    self.db.query_row("SELECT user_type_id FROM fx_types WHERE name = ?1", [bare], |row| row.get(0));
-                user = found.map_err(|_| {
-                    SqlError::new(
-                        2715,
-                        format!("Column, parameter, or variable #{}: Cannot find data type {named}.", at + 1),
-                    )
-                })?;
-            }
-            self.db.execute(
-                "INSERT INTO fx_parameters VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)",
-                params![
-                    id,
-                    at as i64 + 1,
-                    parameter.name,
-                    parameter.ty.declared(),
-                    parameter.ty.name(),
-                    system,
-                    user,
-                    length,
-                    precision,
-                    scale,
-                    parameter.output,
-                    parameter.default.is_some()
-                ],
-            )?;
-        }
-        Ok(())
-    }
 }
 
 /// Whether an expression reads a variable.
@@ -762,7 +455,7 @@ fn mentions(expr: &Expr, name: &str) -> bool {
 }
 
 /// Set in `seed` while a TRY runs; the low bits number the session's table variables.
-const TRY_BIT: u64 = 1 << 63;
+pub(super) const TRY_BIT: u64 = 1 << 63;
 
 /// The columns an ORDER BY names by their place, for the ORDER token.
 fn ordered(query: &Query, columns: &[Column]) -> Vec<u16> {

@@ -203,10 +203,11 @@ pub(crate) struct ColumnDef {
     pub(crate) default: Option<(Option<String>, Expr, String)>,
     pub(crate) computed: Option<(Expr, String, bool)>,
     pub(crate) sparse: bool,
-    pub(crate) primary: bool,
-    pub(crate) unique: bool,
+    /// Keys of this column alone: the name, and whether it is the primary one.
+    pub(crate) keys: Vec<(Option<String>, bool)>,
     pub(crate) checks: Vec<(Option<String>, Expr, String)>,
-    pub(crate) references: Option<(Name, Vec<String>)>,
+    /// A foreign key: its name, and where it points.
+    pub(crate) references: Option<(Option<String>, Name, Vec<String>)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -232,6 +233,8 @@ pub(crate) enum Alter {
     DropConstraint(bool, Vec<String>),
     Column(Box<ColumnDef>),
     Switch(Name),
+    /// Whether constraints are enforced from now on; all of them where none is named.
+    Enforce(bool, Vec<String>),
     /// Options without effect here, such as REBUILD.
     Accepted,
 }
@@ -261,6 +264,8 @@ pub(crate) enum Kind {
         clustered: bool,
         columns: Vec<(String, bool)>,
         included: Vec<String>,
+        /// Which rows it is about, as an expression and its text.
+        filter: Option<(Expr, String)>,
     },
     CreateSchema(String),
     CreateDatabase(String),

@@ -138,8 +138,8 @@ pub(crate) const VIEWS: &[View] = &[
             ("fill_factor", "tinyint!"),
         ],
         sql: "SELECT object_id, name, index_id, CASE WHEN clustered THEN 1 ELSE 2 END,
-                CASE WHEN clustered THEN 'CLUSTERED' ELSE 'NONCLUSTERED' END, is_unique, is_primary, is_constraint, 0, 0, 0, 0,
-                NULL, 0 FROM fx_indexes
+                CASE WHEN clustered THEN 'CLUSTERED' ELSE 'NONCLUSTERED' END, is_unique, is_primary, is_constraint, 0,
+                filter IS NOT NULL, 0, 0, filter, 0 FROM fx_indexes
               UNION ALL SELECT object_id, NULL, 0, 0, 'HEAP', 0, 0, 0, 0, 0, 0, 0, NULL, 0 FROM fx_objects o WHERE type = 'U'
                 AND NOT EXISTS (SELECT 1 FROM fx_indexes i WHERE i.object_id = o.object_id AND i.clustered)",
     },
@@ -224,8 +224,9 @@ pub(crate) const VIEWS: &[View] = &[
             ("type", "char(2)!"),
             ("definition", "nvarchar(max)"),
             ("is_disabled", "bit!"),
+            ("is_not_trusted", "bit!"),
         ],
-        sql: "SELECT o.name, o.object_id, s.schema_id, o.parent, 'C ', o.definition, 0
+        sql: "SELECT o.name, o.object_id, s.schema_id, o.parent, 'C ', o.definition, o.disabled, o.disabled
               FROM fx_objects o JOIN fx_schemas s ON s.name = o.schema WHERE o.type = 'C'",
     },
     View {

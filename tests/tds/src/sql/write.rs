@@ -15,10 +15,10 @@ use crate::session::Session;
 use crate::types::Type;
 use crate::value::Value;
 
-type Done<T> = Result<T, Failure>;
+pub(super) type Done<T> = Result<T, Failure>;
 
 /// A row to be stored: values by the table's columns; none where the table gives its own.
-type NewRow = Vec<Option<Value>>;
+pub(super) type NewRow = Vec<Option<Value>>;
 
 impl Session {
     pub(crate) fn target(&self, target: &Target) -> Parsed<TableInfo> {
@@ -57,13 +57,14 @@ impl Session {
                     None => self.own_value(table, at)?,
                 });
             }
-            statement.execute(params_from_iter(stored.iter().map(|at| &values[*at])))?;
+            let bound = params_from_iter(stored.iter().map(|at| &values[*at]));
+            statement.execute(bound).map_err(|error| self.refused(table, error))?;
             out.push(values);
         }
         Ok(out)
     }
 
-    fn note_identity(&mut self, table: &TableInfo, at: usize, value: Value) -> Value {
+    pub(super) fn note_identity(&mut self, table: &TableInfo, at: usize, value: Value) -> Value {
         if table.columns[at].identity.is_some()
             && let Some(number) = value.to_integer()
         {
@@ -74,7 +75,7 @@ impl Session {
     }
 
     /// What the table gives a column that is not named.
-    fn own_value(&mut self, table: &TableInfo, at: usize) -> Parsed<Value> {
+    pub(super) fn own_value(&mut self, table: &TableInfo, at: usize) -> Parsed<Value> {
         let column = &table.columns[at];
         if let Some((seed, step)) = column.identity {
             let number = self.server.next_identity(&self.database, table.object_id, seed, step);
@@ -92,179 +93,6 @@ impl Session {
             }
             None => Ok(Value::Null),
         }
-    }
-
-    /// Which columns an INSERT fills, in its order.
-    pub(crate) fn insert_columns(&self, table: &TableInfo, named: &[String]) -> Parsed<Vec<usize>> {
-        let keeps_identity = self.identity_insert == Some(table.object_id);
-        if named.is_empty() {
-            return Ok((0..table.columns.len())
-                .filter(|at| {
-                    let column = &table.columns[*at];
-                    !column.column.computed && (column.identity.is_none() || keeps_identity)
-                })
-                .collect());
-        }
-        let mut positions = Vec::new();
-        for name in named {
-            let at = table.position(name)?;
-            let column = &table.columns[at];
-            if positions.contains(&at) {
-                return Err(SqlError::new(
-                    264,
-                    format!(
-                        "The column name '{name}' is specified more than once in the SET clause or column list of an INSERT."
-                    ),
-                ));
-            }
-            if column.column.ty == Type::RowVersion {
-                return Err(SqlError::new(273, "Cannot insert an explicit value into a timestamp column."));
-            }
-            if column.column.computed {
-                return Err(SqlError::new(
-                    271,
-                    format!("The column \"{name}\" cannot be modified because it is a computed column."),
-                ));
-            }
-            if column.identity.is_some() && !keeps_identity {
-                return Err(SqlError::new(
-                    544,
-                    format!(
-                        "Cannot insert explicit value for identity column in table '{}' when IDENTITY_INSERT is set to OFF.",
-                        table.name
-                    ),
-                ));
-            }
-            positions.push(at);
-        }
-        Ok(positions)
-    }
-
-    pub(crate) fn insert(&mut self, insert: &Insert, out: &mut Out) -> Done<u64> {
-        let table = self.target(&insert.into)?;
-        let positions = self.insert_columns(&table, &insert.columns)?;
-        let rows = match &insert.from {
-            InsertFrom::Defaults => vec![Vec::new()],
-            InsertFrom::Values(rows) => self.insert_values(&table, &positions, rows)?,
-            InsertFrom::Query(query) => {
-                let mut query = (**query).clone();
-                let mut with = insert.with.clone();
-                with.append(&mut query.with);
-                query.with = with;
-                if insert.output.is_empty() && insert.top.is_none() && plain(&table) {
-                    return self.insert_directly(&table, &positions, &query);
-                }
-                let mut rows = self.insert_query(&table, &positions, &query)?;
-                if let Some(top) = &insert.top {
-                    rows.truncate(Emit::new(self).count(top)? as usize);
-                }
-                rows
-            }
-            InsertFrom::Exec(statement) => self.insert_exec(&table, &positions, statement)?,
-        };
-        let rows: Vec<NewRow> = rows
-            .into_iter()
-            .map(|given| {
-                let mut row = vec![None; table.columns.len()];
-                for (at, value) in positions.iter().zip(given) {
-                    row[*at] = value;
-                }
-                row
-            })
-            .collect();
-        let count = rows.len() as u64;
-        let stored = self.store(&table, rows)?;
-        if !insert.output.is_empty() {
-            let pairs: Vec<_> = stored.into_iter().map(|row| (vec![Value::Null; row.len()], row, "INSERT")).collect();
-            self.output(&table, &insert.output, &pairs, out)?;
-        }
-        Ok(count)
-    }
-
-    fn insert_values(&mut self, table: &TableInfo, positions: &[usize], rows: &[Vec<Expr>]) -> Parsed<Vec<NewRow>> {
-        let mut all = Vec::new();
-        for row in rows {
-            if row.len() != positions.len() {
-                let (number, what) = if row.len() < positions.len() { (109, "more") } else { (110, "fewer") };
-                return Err(SqlError::new(
-                    number,
-                    format!(
-                        "There are {what} columns in the INSERT statement than values specified in the VALUES clause."
-                    ),
-                ));
-            }
-            let mut values = Vec::new();
-            for (expr, at) in row.iter().zip(positions) {
-                values.push(match expr {
-                    Expr::Default => None,
-                    expr => {
-                        let (ty, value) = Emit::constant(self, expr)?;
-                        let column = &table.columns[*at].column;
-                        Some(
-                            convert(&value, &ty, &column.ty, 0, Why::Assign)
-                                .map_err(|error| truncation(error, table, *at))?,
-                        )
-                    }
-                });
-            }
-            all.push(values);
-        }
-        Ok(all)
-    }
-
-    fn insert_query(&mut self, table: &TableInfo, positions: &[usize], query: &Query) -> Done<Vec<NewRow>> {
-        let (columns, rows) = self.rows_of(query)?;
-        check_width(columns.len(), positions.len())?;
-        let mut all = Vec::new();
-        for row in rows {
-            let mut values = Vec::new();
-            for ((value, column), at) in row.into_iter().zip(&columns).zip(positions) {
-                let to = &table.columns[*at].column.ty;
-                values.push(Some(
-                    convert(&value, &column.ty, to, 0, Why::Assign).map_err(|error| truncation(error, table, *at))?,
-                ));
-            }
-            all.push(values);
-        }
-        Ok(all)
-    }
-
-    /// Where nothing but the query decides what is stored, SQLite does it alone.
-    fn insert_directly(&mut self, table: &TableInfo, positions: &[usize], query: &Query) -> Done<u64> {
-        let db = self.db.clone();
-        let mut emit = Emit::new(self);
-        let (sql, columns) = emit.query(query, None)?;
-        check_width(columns.len(), positions.len())?;
-        let names: Vec<String> = (0..columns.len()).map(|at| format!("\"c{at}\"")).collect();
-        let mut items = Vec::new();
-        for ((name, column), at) in names.iter().zip(&columns).zip(positions) {
-            let piece = super::scope::Piece::new(name.clone(), column.ty.clone());
-            items.push(emit.cast(piece, &table.columns[*at].column.ty, 1).sql);
-        }
-        let mut targets: Vec<String> = positions.iter().map(|at| quoted(&table.columns[*at].column.name)).collect();
-        for (at, column) in table.columns.iter().enumerate() {
-            if let Some(text) = &column.default
-                && !positions.contains(&at)
-            {
-                let piece = emit.expr(&Parser::new(text)?.expr()?, &Scope::default())?;
-                items.push(emit.cast(piece, &column.column.ty, 1).sql);
-                targets.push(quoted(&column.column.name));
-            }
-        }
-        let sql = format!(
-            "WITH \"source\"({}) AS ({sql}) INSERT INTO {}({}) SELECT {} FROM \"source\"",
-            names.join(", "),
-            table.sqlite,
-            targets.join(", "),
-            items.join(", ")
-        );
-        let mut statement = db.prepare_cached(&sql)?;
-        Ok(statement.execute(params_from_iter(emit.params.iter()))? as u64)
-    }
-
-    fn insert_exec(&mut self, table: &TableInfo, positions: &[usize], statement: &Statement) -> Done<Vec<NewRow>> {
-        let _ = (table, positions);
-        Err(SqlError::unknown(&format!("INSERT ... EXEC at line {}", statement.line)).into())
     }
 
     /// All rows of a query, with their types.
@@ -288,7 +116,7 @@ impl Session {
     }
 
     /// The rows a statement is about: their numbers, and expressions worked out on them.
-    fn affected(
+    pub(super) fn affected(
         &self,
         target: &Target,
         from: Option<&Source>,
@@ -347,7 +175,7 @@ impl Session {
         Ok((table, types, rows))
     }
 
-    fn row_of(&self, table: &TableInfo, rowid: &Value) -> Done<Vec<Value>> {
+    pub(super) fn row_of(&self, table: &TableInfo, rowid: &Value) -> Done<Vec<Value>> {
         let names: Vec<String> = table.columns.iter().map(|column| quoted(&column.column.name)).collect();
         let sql = format!("SELECT {} FROM {} WHERE rowid = ?1", names.join(", "), table.sqlite);
         let rows = self.rows_of_sql(&sql, std::slice::from_ref(rowid))?;
@@ -401,7 +229,7 @@ impl Session {
         Ok(count)
     }
 
-    fn settable(&self, table: &TableInfo, name: &str) -> Parsed<usize> {
+    pub(super) fn settable(&self, table: &TableInfo, name: &str) -> Parsed<usize> {
         let at = table.position(name)?;
         let column = &table.columns[at];
         if column.identity.is_some() {
@@ -419,7 +247,7 @@ impl Session {
         Ok(at)
     }
 
-    fn change(&mut self, table: &TableInfo, rowid: &Value, mut set: Vec<(usize, Value)>) -> Done<()> {
+    pub(super) fn change(&mut self, table: &TableInfo, rowid: &Value, mut set: Vec<(usize, Value)>) -> Done<()> {
         for at in 0..table.columns.len() {
             if is_version(table, at) {
                 set.push((at, Value::Bytes(self.server.next_version().to_be_bytes().to_vec())));
@@ -435,7 +263,8 @@ impl Session {
             .collect();
         let sql = format!("UPDATE {} SET {} WHERE rowid = ?{}", table.sqlite, parts.join(", "), set.len() + 1);
         let mut statement = self.db.prepare_cached(&sql)?;
-        statement.execute(params_from_iter(set.iter().map(|(_, value)| value).chain([rowid])))?;
+        let bound = params_from_iter(set.iter().map(|(_, value)| value).chain([rowid]));
+        statement.execute(bound).map_err(|error| self.refused(table, error))?;
         Ok(())
     }
 
@@ -448,31 +277,39 @@ impl Session {
             delete.top.as_ref(),
             &[],
         )?;
+        if delete.output.is_empty() {
+            return self.remove_all(&table, &rows);
+        }
         let mut pairs = Vec::new();
         let mut count = 0;
         for row in rows {
             let rowid = &row[0];
-            let before = if delete.output.is_empty() { Vec::new() } else { self.row_of(&table, rowid)? };
+            let before = self.row_of(&table, rowid)?;
             let gone = self.remove(&table, rowid)?;
-            if gone && !delete.output.is_empty() {
+            if gone {
                 let width = before.len();
                 pairs.push((before, vec![Value::Null; width], "DELETE"));
             }
             count += u64::from(gone);
         }
-        if !delete.output.is_empty() {
-            self.output(&table, &delete.output, &pairs, out)?;
-        }
+        self.output(&table, &delete.output, &pairs, out)?;
         Ok(count)
     }
 
-    fn remove(&self, table: &TableInfo, rowid: &Value) -> Done<bool> {
+    /// Rows go in one statement: those that point to each other may.
+    fn remove_all(&self, table: &TableInfo, rows: &[Vec<Value>]) -> Done<u64> {
+        let ids: Vec<String> = rows.iter().filter_map(|row| Some(row[0].to_integer()?.to_string())).collect();
+        let sql = format!("DELETE FROM {} WHERE rowid IN (SELECT value FROM json_each(?1))", table.sqlite);
+        Ok(self.db.prepare_cached(&sql)?.execute([format!("[{}]", ids.join(","))])? as u64)
+    }
+
+    pub(super) fn remove(&self, table: &TableInfo, rowid: &Value) -> Done<bool> {
         let mut statement = self.db.prepare_cached(&format!("DELETE FROM {} WHERE rowid = ?1", table.sqlite))?;
         Ok(statement.execute([rowid])? > 0)
     }
 
     /// The rows of an OUTPUT clause, from pairs of a row before and after.
-    fn output(
+    pub(super) fn output(
         &mut self,
         table: &TableInfo,
         items: &[Item],
@@ -530,157 +367,6 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn merge(&mut self, merge: &Merge, out: &mut Out) -> Done<u64> {
-        let table = self.target(&merge.target)?;
-        // Both directions are worked out before anything is changed.
-        let mut plans = Vec::new();
-        for (when, condition, action) in &merge.branches {
-            plans.push(self.merge_rows(merge, &table, *when, condition.as_ref(), action)?);
-        }
-        let mut touched = std::collections::BTreeSet::new();
-        let mut inserted = std::collections::BTreeSet::new();
-        let mut pairs = Vec::new();
-        let mut count = 0;
-        for ((when, _, action), rows) in merge.branches.iter().zip(plans) {
-            for (target, source, values) in rows {
-                let fresh = match when {
-                    When::NotMatched => inserted.insert(source),
-                    _ => touched.insert(target),
-                };
-                if !fresh {
-                    if *when == When::Matched && matches!(action, MergeAction::Update(_)) {
-                        return Err(SqlError::new(
-                            8672,
-                            "The MERGE statement attempted to UPDATE or DELETE the same row more than once.",
-                        )
-                        .into());
-                    }
-                    continue;
-                }
-                let rowid = Value::Integer(target);
-                let before = if *when == When::NotMatched {
-                    vec![Value::Null; table.columns.len()]
-                } else {
-                    self.row_of(&table, &rowid)?
-                };
-                match action {
-                    MergeAction::Delete => {
-                        self.remove(&table, &rowid)?;
-                        let width = before.len();
-                        pairs.push((before, vec![Value::Null; width], "DELETE"));
-                    }
-                    MergeAction::Update(_) => {
-                        let set = values.into_iter().filter_map(|(at, value)| Some((at, value?))).collect();
-                        self.change(&table, &rowid, set)?;
-                        pairs.push((before, self.row_of(&table, &rowid)?, "UPDATE"));
-                    }
-                    MergeAction::Insert(..) => {
-                        let mut row = vec![None; table.columns.len()];
-                        for (at, value) in values {
-                            row[at] = value;
-                        }
-                        let mut stored = self.store(&table, vec![row])?;
-                        pairs.push((before, stored.remove(0), "INSERT"));
-                    }
-                }
-                count += 1;
-            }
-        }
-        if !merge.output.is_empty() {
-            self.output(&table, &merge.output, &pairs, out)?;
-        }
-        Ok(count)
-    }
-
-    /// What one branch would do: the target's row, the source's row, the columns' new values.
-    #[expect(clippy::type_complexity, reason = "one use, taken apart at once")]
-    fn merge_rows(
-        &self,
-        merge: &Merge,
-        table: &TableInfo,
-        when: When,
-        condition: Option<&Expr>,
-        action: &MergeAction,
-    ) -> Done<Vec<(i64, i64, Vec<(usize, Option<Value>)>)>> {
-        let sets: Vec<(usize, Expr)> = match action {
-            MergeAction::Update(set) => {
-                set.iter().map(|(name, expr)| Ok((self.settable(table, name)?, expr.clone()))).collect::<Parsed<_>>()?
-            }
-            MergeAction::Insert(columns, values) => {
-                let positions = self.insert_columns(table, columns)?;
-                check_width(values.len(), positions.len())?;
-                positions.into_iter().zip(values.iter().cloned()).collect()
-            }
-            MergeAction::Delete => Vec::new(),
-        };
-        let mut emit = Emit::new(self);
-        let mut inner = Scope::default();
-        let source = emit.source(&merge.source, &mut inner)?;
-        let [placed] = inner.tables.as_slice() else {
-            return Err(SqlError::unknown("MERGE with a join as its source").into());
-        };
-        let placed = placed.clone();
-        let target_columns = table.columns.iter().map(|column| column.column.clone()).collect();
-        let target = ScopeTable { alias: merge.alias.clone(), sql: "\"target\"".into(), columns: target_columns };
-        let numbered = format!("(SELECT row_number() OVER () AS \"row number\", * FROM {source}) AS {}", placed.sql);
-        let full = Scope { tables: vec![target.clone(), placed.clone()], outer: None };
-        let on = emit.expr(&merge.on, &full)?.sql;
-        let target_sql = format!("{} AS \"target\"", table.sqlite);
-        let (from, base, scope) = match when {
-            When::Matched => (format!("{target_sql} JOIN {numbered} ON {on}"), "1".to_owned(), full),
-            When::NotMatched => (
-                numbered,
-                format!("NOT EXISTS (SELECT 1 FROM {target_sql} WHERE {on})"),
-                Scope { tables: vec![placed.clone()], outer: None },
-            ),
-            When::NotMatchedBySource => (
-                target_sql,
-                format!("NOT EXISTS (SELECT 1 FROM {numbered} WHERE {on})"),
-                Scope { tables: vec![target], outer: None },
-            ),
-        };
-        let target_row = if when == When::NotMatched { "0" } else { "\"target\".rowid" };
-        let source_row =
-            if when == When::NotMatchedBySource { "0".to_owned() } else { format!("{}.\"row number\"", placed.sql) };
-        let mut items = vec![target_row.to_owned(), source_row];
-        let mut types = Vec::new();
-        for (_, expr) in &sets {
-            if matches!(expr, Expr::Default) {
-                items.push("NULL".into());
-                types.push(None);
-                continue;
-            }
-            let piece = emit.expr(expr, &scope)?;
-            items.push(piece.sql);
-            types.push(Some(piece.ty));
-        }
-        let mut sql = format!("SELECT {} FROM {from} WHERE {base}", items.join(", "));
-        if let Some(condition) = condition {
-            sql.push_str(&format!(" AND {}", emit.expr(condition, &scope)?.sql));
-        }
-        let mut plans = Vec::new();
-        for row in self.rows_of_sql(&sql, &emit.params)? {
-            let mut cells = row.into_iter();
-            let target = cells.next().and_then(|value| value.to_integer()).unwrap_or(0);
-            let source = cells.next().and_then(|value| value.to_integer()).unwrap_or(0);
-            let mut values = Vec::new();
-            for (((at, _), value), ty) in sets.iter().zip(cells).zip(&types) {
-                values.push((
-                    *at,
-                    match ty {
-                        Some(ty) => Some(
-                            convert(&value, ty, &table.columns[*at].column.ty, 0, Why::Assign)
-                                .map_err(|error| truncation(error, table, *at))?,
-                        ),
-                        None => None,
-                    },
-                ));
-            }
-            plans.push((target, source, values));
-        }
-        Ok(plans)
-    }
-
     pub(crate) fn truncate(&mut self, name: &Name) -> Done<Flow> {
         let table = self.target(&Target::Table(name.clone()))?;
         let referenced: i64 =
@@ -707,12 +393,7 @@ fn is_version(table: &TableInfo, at: usize) -> bool {
     table.columns[at].column.ty == Type::RowVersion
 }
 
-/// Whether rows of a query may go in as they are.
-fn plain(table: &TableInfo) -> bool {
-    table.columns.iter().all(|column| column.identity.is_none() && column.column.ty != Type::RowVersion)
-}
-
-fn check_width(have: usize, want: usize) -> Parsed<()> {
+pub(super) fn check_width(have: usize, want: usize) -> Parsed<()> {
     match have.cmp(&want) {
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Less => Err(SqlError::new(
@@ -726,7 +407,7 @@ fn check_width(have: usize, want: usize) -> Parsed<()> {
     }
 }
 
-fn truncation(error: SqlError, table: &TableInfo, at: usize) -> SqlError {
+pub(super) fn truncation(error: SqlError, table: &TableInfo, at: usize) -> SqlError {
     if error.number != 2628 {
         return error;
     }
