@@ -11,6 +11,7 @@ mod lost;
 mod mysql;
 mod parts;
 mod postgres;
+mod screen;
 mod settings;
 mod sql_server;
 mod sqlite;

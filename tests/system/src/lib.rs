@@ -8,6 +8,7 @@ pub mod installation;
 pub mod mariadb;
 pub mod program;
 pub mod scan;
+pub mod sql_server;
 pub mod wait;
 pub mod worker;
 

@@ -8,20 +8,7 @@ use dmg_protocol::WriteMode;
 use super::client::{Client, literal, quoted};
 use super::publish;
 use super::write::MySqlSink;
-
-/// Name of the staging table's column that says which rule refuses a row.
-const REFUSED_COLUMN: &str = "__dmg_refused";
-/// Rules are gone through again as long as a row that was refused was needed by another one; so deep at most.
-const ROUNDS_MAX: u32 = 100;
-
-/// A rule, and the query that yields the numbers of the rows that break it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Held {
-    rule: Rule,
-    query: String,
-    /// Whether other rows being refused may make this one refused as well.
-    again: bool,
-}
+use crate::screen::{self, Held, REFUSED_COLUMN, Rounds};
 
 /// What is added to the staging table's definition.
 pub(super) fn columns() -> String {
@@ -160,9 +147,8 @@ impl<'a> Image<'a> {
             let [name, expression] = <[String; 2]>::try_from(row).ok()?;
             let columns = self.named(&expression);
             let query = format!("SELECT {ROW_COLUMN} FROM {} s WHERE ({expression}) IS FALSE", self.staged);
-            let reason = format!("The row breaks the check \"{name}\" of the target.");
             let known = columns.iter().all(|column| self.knows(column));
-            known.then_some(Held { rule: Rule { columns, code: "UserErrorValue", reason }, query, again: false })
+            known.then(|| Held::check(&name, columns, query))
         });
         Ok(held.collect())
     }
@@ -207,8 +193,7 @@ impl<'a> Image<'a> {
         let columns: Vec<String> = key.iter().map(|column| column[1].clone()).collect();
         let known = columns.iter().all(|column| self.knows(column))
             && (!itself || key.iter().all(|column| self.knows(&column[4])));
-        let reason = format!("The foreign key \"{name}\" of the target points to no row.");
-        known.then_some(Held { rule: Rule { columns, code: "UserErrorValue", reason }, query, again: itself })
+        known.then(|| Held::foreign(name, columns, itself, query))
     }
 
     /// Against the rows that stay, then against each other.
@@ -217,9 +202,6 @@ impl<'a> Image<'a> {
             return Vec::new();
         }
         let columns: Vec<String> = unique.columns.iter().map(|(column, _)| column.clone()).collect();
-        let key =
-            if unique.name.is_empty() { "the key of the copy".to_owned() } else { format!("key \"{}\"", unique.name) };
-        let list = format!("{key} ({})", columns.join(", "));
         // NULL is equal to nothing, but to the author's own key it is.
         let by_word = self.is_key(unique);
         let part = |of: &str, (column, length): &(String, Option<u32>)| match length {
@@ -229,11 +211,6 @@ impl<'a> Image<'a> {
         let parts = |of: &str| unique.columns.iter().map(|column| part(of, column)).collect::<Vec<_>>();
         let given: Vec<String> = parts("s").iter().map(|part| format!("{part} IS NOT NULL")).collect();
         let given = if by_word { "1 = 1".to_owned() } else { given.join(" AND ") };
-        let held = |query: String, reason: String, again| Held {
-            rule: Rule { columns: columns.clone(), code: "UserErrorDuplicateKey", reason },
-            query,
-            again,
-        };
         let mut rules = Vec::new();
         if let Some(stays) = self.stays.as_ref().filter(|_| !by_word) {
             let same: Vec<String> = parts("o").iter().zip(parts("s")).map(|(o, s)| format!("{o} = {s}")).collect();
@@ -243,7 +220,7 @@ impl<'a> Image<'a> {
                 same.join(" AND ")
             );
             // A row that is not replaced after all keeps its other keys.
-            rules.push(held(query, format!("The target has a row with the same {list}."), !self.keys.is_empty()));
+            rules.push(Held::taken(&unique.name, &columns, !self.keys.is_empty(), query));
         }
         let query = format!(
             "SELECT {ROW_COLUMN} FROM (SELECT s.{ROW_COLUMN}, ROW_NUMBER() OVER (PARTITION BY {} \
@@ -251,7 +228,7 @@ impl<'a> Image<'a> {
             parts("s").join(", "),
             self.staged
         );
-        rules.push(held(query, format!("A row before it has the same {list}."), false));
+        rules.push(Held::repeated(&unique.name, &columns, query));
         rules
     }
 }
@@ -259,36 +236,26 @@ impl<'a> Image<'a> {
 /// Marks the rows that a rule refuses, and gives the rules in the order of the marks; none where every row fits.
 pub(super) async fn screen(sink: &MySqlSink, client: &mut Client) -> Result<Vec<Rule>> {
     let staging = sink.staging_quoted();
-    // What is only looked at is not locked then.
-    client.batch("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+    // What is only looked at is not locked then. A server that logs statements takes none at that level.
+    let by_statement = client.query("SELECT @@log_bin AND @@binlog_format = 'STATEMENT'").await?.single();
+    if by_statement.as_deref() != Some("1") {
+        client.batch("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+    }
     client.batch(&format!("ANALYZE TABLE {staging}")).await?;
-    let (mut refused, mut passed) = (0, Vec::new());
-    for round in 0..ROUNDS_MAX {
-        let before = refused;
-        for (number, held) in sink.screen.iter().enumerate() {
-            if passed.contains(&number) || (round > 0 && !held.again) {
-                continue;
-            }
-            dmg_ambient::failpoint!("mysql.screen", dmg_connector::cut());
-            // DISTINCT has the server look everything up before it changes anything.
-            let sql = format!(
-                "UPDATE {staging} u JOIN (SELECT DISTINCT q.{ROW_COLUMN} FROM ({}) q) d ON u.{ROW_COLUMN} = d.{ROW_COLUMN} \
-                 SET u.{REFUSED_COLUMN} = {number}",
-                held.query
-            );
-            match client.batch(&sql).await {
-                Ok(done) => refused += done.affected,
-                // The server itself could not follow the rule over these rows; the commit will tell.
-                Err(error) if client.usable() && error.fault.code.starts_with("UserError") => passed.push(number),
-                Err(error) => return Err(error),
-            }
-        }
-        if refused == before {
-            break;
-        }
+    let mut rounds = Rounds::over(&sink.screen);
+    while let Some((mark, held)) = rounds.next() {
+        dmg_ambient::failpoint!("mysql.screen", dmg_connector::cut());
+        // DISTINCT has the server look everything up before it changes anything.
+        let sql = format!(
+            "UPDATE {staging} u JOIN (SELECT DISTINCT q.{ROW_COLUMN} FROM ({}) q) d ON u.{ROW_COLUMN} = d.{ROW_COLUMN} \
+             SET u.{REFUSED_COLUMN} = {mark}",
+            held.query
+        );
+        let marked = client.batch(&sql).await.map(|done| done.affected);
+        rounds.told(marked, client.usable())?;
     }
     client.batch("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
-    Ok(if refused == 0 { Vec::new() } else { sink.screen.iter().map(|held| held.rule.clone()).collect() })
+    Ok(rounds.rules())
 }
 
 /// Marked rows, in order.
@@ -303,12 +270,7 @@ pub(super) async fn refused(
          ORDER BY {ROW_COLUMN} LIMIT {rows_max}",
         sink.staging_quoted()
     );
-    let rows = client.query(&sql).await?.rows;
-    let number = |value: &Option<String>| value.as_deref().and_then(|text| text.parse::<i64>().ok());
-    let refused = rows.iter().filter_map(|row| {
-        Some(Refused { row: number(row.first()?)?, rule: usize::try_from(number(row.get(1)?)?).ok()? })
-    });
-    Ok(refused.collect())
+    Ok(screen::refused(&client.query(&sql).await?.rows))
 }
 
 /// Takes the marked rows out.

@@ -21,13 +21,14 @@ use super::connect::{Purpose, connect};
 use super::encode::{Rows, Slot, Style};
 use super::hold::hold;
 use super::read::MySqlSource;
-use super::screen::{self, Held};
+use super::screen;
 use super::sessions;
 use super::settings::Server;
 use super::shape;
 use super::types::ColumnType;
 use super::{call, calls};
 use crate::lost::{InHand, Lost};
+use crate::screen::Held;
 
 /// A file is sent in pieces of about this size.
 const PIECE_BYTES: usize = 256 * 1024;

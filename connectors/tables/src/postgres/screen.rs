@@ -9,11 +9,7 @@ use super::catalog::{Relation, quoted};
 use super::client::Client;
 use super::shape::Way;
 use super::write::PostgresSink;
-
-/// Name of the staging table's column that says which rule refuses a row.
-const REFUSED_COLUMN: &str = "__dmg_refused";
-/// Rules are gone through again as long as a row that was refused was needed by another one; so deep at most.
-const ROUNDS_MAX: u32 = 100;
+use crate::screen::{self, Held, REFUSED_COLUMN, Rounds};
 
 /// What staged rows are held against, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,15 +17,6 @@ pub(super) struct Screen {
     rules: Vec<Held>,
     /// Whether the table has checks, which a copy of it would have too.
     pub(super) checks: bool,
-}
-
-/// A rule, and the query that yields the numbers of the rows that break it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Held {
-    rule: Rule,
-    query: String,
-    /// Whether other rows being refused may make this one refused as well.
-    again: bool,
 }
 
 /// Columns of the target, and how a staged row would fill them.
@@ -211,16 +198,13 @@ impl<'a> Image<'a> {
 
     fn missing_key(&self, key: &str) -> Held {
         let query = format!("SELECT {ROW_COLUMN} FROM {} s WHERE {} IS NULL", self.staged, quoted(key));
-        let reason = "The key by which rows are replaced is NULL.".to_owned();
-        Held { rule: rule(vec![key.to_owned()], "UserErrorValue", reason), query, again: false }
+        Held::missing_key(key, query)
     }
 
     fn check(&self, check: &Check) -> Option<Held> {
         let query =
             format!("SELECT {ROW_COLUMN} FROM {} {} WHERE ({}) IS FALSE", self.staged, self.table, check.expression);
-        let reason = format!("The row breaks the check \"{}\" of the target.", check.name);
-        let held = Held { rule: rule(check.columns.clone(), "UserErrorValue", reason), query, again: false };
-        self.knows(&check.columns).then_some(held)
+        self.knows(&check.columns).then(|| Held::check(&check.name, check.columns.clone(), query))
     }
 
     fn foreign(&self, foreign: &Foreign) -> Option<Held> {
@@ -252,9 +236,8 @@ impl<'a> Image<'a> {
             condition = format!("({condition} OR (({some}) AND ({none})))");
         }
         let query = format!("SELECT s.{ROW_COLUMN} FROM {} s WHERE {condition}", self.staged);
-        let reason = format!("The foreign key \"{}\" of the target points to no row.", foreign.name);
-        let held = Held { rule: rule(foreign.columns.clone(), "UserErrorValue", reason), query, again: foreign.itself };
-        self.knows(&foreign.columns).then_some(held)
+        let held = || Held::foreign(&foreign.name, foreign.columns.clone(), foreign.itself, query);
+        self.knows(&foreign.columns).then(held)
     }
 
     /// Against the rows that stay, then against each other.
@@ -268,15 +251,7 @@ impl<'a> Image<'a> {
         let filter = unique.predicate.as_ref().map_or(String::new(), |predicate| format!(" WHERE {predicate}"));
         let keyed = format!("(SELECT {ROW_COLUMN}, {keys} FROM {} {}{filter})", self.staged, self.table);
         let equal = if unique.nulls_equal { "IS NOT DISTINCT FROM" } else { "=" };
-        let key =
-            if unique.name.is_empty() { "the key of the copy".to_owned() } else { format!("key \"{}\"", unique.name) };
         let columns = if unique.plain.is_empty() { &unique.columns } else { &unique.plain };
-        let list = format!("{key} ({})", columns.join(", "));
-        let held = |query: String, reason: String, again| Held {
-            rule: rule(columns.clone(), "UserErrorDuplicateKey", reason),
-            query,
-            again,
-        };
         let mut held_against = Vec::new();
         if let Some(stays) = self.stays.as_ref().filter(|_| !self.is_key(&unique.columns)) {
             let same: Vec<String> = numbers().map(|k| format!("o.k{k} {equal} s.k{k}")).collect();
@@ -287,11 +262,7 @@ impl<'a> Image<'a> {
                 same.join(" AND ")
             );
             // A row that is not replaced after all keeps its other keys.
-            held_against.push(held(
-                query,
-                format!("The target has a row with the same {list}."),
-                !self.keys.is_empty(),
-            ));
+            held_against.push(Held::taken(&unique.name, columns, !self.keys.is_empty(), query));
         }
         let partition = numbers().map(|k| format!("k{k}")).collect::<Vec<_>>().join(", ");
         let given: Vec<String> = numbers().map(|k| format!("k{k} IS NOT NULL")).collect();
@@ -300,13 +271,9 @@ impl<'a> Image<'a> {
             "SELECT {ROW_COLUMN} FROM (SELECT {ROW_COLUMN}, row_number() OVER (PARTITION BY {partition} \
              ORDER BY {ROW_COLUMN}) AS n FROM {keyed} s WHERE {given}) d WHERE n > 1"
         );
-        held_against.push(held(query, format!("A row before it has the same {list}."), false));
+        held_against.push(Held::repeated(&unique.name, columns, query));
         held_against
     }
-}
-
-fn rule(columns: Vec<String>, code: &'static str, reason: String) -> Rule {
-    Rule { columns, code, reason }
 }
 
 /// Marks the rows that a rule refuses, and gives the rules in the order of the marks; none where every row fits.
@@ -315,36 +282,24 @@ pub(super) async fn screen(sink: &PostgresSink, client: &mut Client) -> Result<V
     let staging = sink.staging_quoted();
     // Without figures about its rows the server would plan for a few.
     client.batch(&format!("ANALYZE {staging}")).await?;
-    let (mut refused, mut passed) = (0, Vec::new());
-    for round in 0..ROUNDS_MAX {
-        let before = refused;
-        for (number, held) in screen.rules.iter().enumerate() {
-            if passed.contains(&number) || (round > 0 && !held.again) {
-                continue;
-            }
-            dmg_ambient::failpoint!("postgres.screen", dmg_connector::cut());
-            let sql = format!(
-                "UPDATE {staging} u SET {REFUSED_COLUMN} = {number} FROM ({}) AS d ({ROW_COLUMN}) \
-                 WHERE u.{ROW_COLUMN} = d.{ROW_COLUMN}",
-                held.query
-            );
-            match client.query(&sql, &[]).await {
-                Ok(answer) => refused += answer.affected,
-                // The server itself could not follow the rule over these rows; the commit will tell.
-                Err(error) if client.usable() && error.fault.code.starts_with("UserError") => passed.push(number),
-                Err(error) => return Err(error),
-            }
-        }
-        if refused == before {
-            break;
-        }
+    let mut rounds = Rounds::over(&screen.rules);
+    while let Some((mark, held)) = rounds.next() {
+        dmg_ambient::failpoint!("postgres.screen", dmg_connector::cut());
+        let sql = format!(
+            "UPDATE {staging} u SET {REFUSED_COLUMN} = {mark} FROM ({}) AS d ({ROW_COLUMN}) \
+             WHERE u.{ROW_COLUMN} = d.{ROW_COLUMN}",
+            held.query
+        );
+        let marked = client.query(&sql, &[]).await.map(|answer| answer.affected);
+        rounds.told(marked, client.usable())?;
     }
-    if refused == 0 {
-        return Ok(Vec::new());
+    let rules = rounds.rules();
+    if rules.is_empty() {
+        return Ok(rules);
     }
     let index = format!("CREATE INDEX ON {staging} ({ROW_COLUMN}) WHERE {REFUSED_COLUMN} IS NOT NULL");
     client.batch(&index).await?;
-    Ok(screen.rules.iter().map(|held| held.rule.clone()).collect())
+    Ok(rules)
 }
 
 /// Marked rows, in order.
@@ -359,12 +314,7 @@ pub(super) async fn refused(
          ORDER BY {ROW_COLUMN} LIMIT {rows_max}",
         sink.staging_quoted()
     );
-    let rows = client.query(&sql, &[]).await?.rows;
-    let number = |value: &Option<String>| value.as_deref().and_then(|text| text.parse::<i64>().ok());
-    let refused = rows.iter().filter_map(|row| {
-        Some(Refused { row: number(row.first()?)?, rule: usize::try_from(number(row.get(1)?)?).ok()? })
-    });
-    Ok(refused.collect())
+    Ok(screen::refused(&client.query(&sql, &[]).await?.rows))
 }
 
 /// Takes the marked rows out.

@@ -14,7 +14,7 @@ const MARK_TABLE: &str = "__dmg_commit";
 /// Marks older than this are removed by the next commit to the same target.
 const MARK_DAYS: i64 = 90;
 /// How long a commit waits for other writers, and a successor for the end of its predecessor.
-const LOCK_SECONDS: u32 = 60;
+pub(super) const LOCK_SECONDS: u32 = 60;
 
 fn mark_table(sink: &SqlServerSink) -> String {
     format!("{}.{}", quoted(&sink.target.schema), quoted(MARK_TABLE))
@@ -289,7 +289,7 @@ fn ended_by_procedure() -> Fault {
 }
 
 /// Says in the copy's words what a failed commit means.
-fn explained(sink: &SqlServerSink, error: Error) -> Error {
+pub(super) fn explained(sink: &SqlServerSink, error: Error) -> Error {
     let number = error.fault.context.get("errorNumber").map(String::as_str);
     let marked = error.fault.message.contains(MARK_TABLE);
     let fault = match (error.fault.code.as_str(), number) {

@@ -20,6 +20,7 @@ mod pool;
 mod publish;
 mod read;
 mod route;
+mod screen;
 mod settings;
 mod tds;
 mod types;

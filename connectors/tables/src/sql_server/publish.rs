@@ -33,7 +33,7 @@ pub(super) async fn publish(sink: &SqlServerSink, session: &mut dyn Driver) -> R
 }
 
 /// The single number of an answer.
-async fn count(session: &mut dyn Driver, sql: &str) -> Result<u64> {
+pub(super) async fn count(session: &mut dyn Driver, sql: &str) -> Result<u64> {
     let rows = session.batch(sql).await?;
     let number = rows.into_iter().next().map(|row| texts(row)()).unwrap_or_default();
     number.parse().map_err(|_| {

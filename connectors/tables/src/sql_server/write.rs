@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use dmg_connector::{
-    Column, Committed, Error, Holding, MarkContent, MarkState, PartReport, PartWriter, Result, Sink, SinkPlan,
-    SinkRequest, Source, Traffic,
+    Column, Committed, Error, Holding, MarkContent, MarkState, PartReport, PartWriter, ROW_COLUMN, Refused, Result,
+    Rule, Sink, SinkPlan, SinkRequest, Source, Traffic,
 };
 use dmg_protocol::job::StoreObject;
 use dmg_protocol::{ColumnPlan, CommitShape, Fault, Retry, WriteMode};
@@ -21,8 +21,10 @@ use super::encode::{Fit, Taker};
 use super::hold::hold;
 use super::publish;
 use super::read::SqlServerSource;
+use super::screen;
 use super::settings::Server;
 use super::types::{Native, published, staged};
+use crate::screen::Held;
 
 /// Where rows go.
 pub(super) struct Target {
@@ -81,6 +83,8 @@ pub(super) struct SqlServerSink {
     /// Triggers of the target.
     triggers: Vec<String>,
     pub(super) staged: Vec<Staged>,
+    /// What staged rows are held against, in this order.
+    pub(super) screen: Vec<Held>,
     /// For everything but rows. Gone when it broke; opened again when needed.
     control: tokio::sync::Mutex<Control>,
     /// Sessions between parts.
@@ -162,6 +166,7 @@ impl SqlServerSink {
             primary_key,
             triggers,
             staged: Vec::new(),
+            screen: Vec::new(),
             control: tokio::sync::Mutex::new(control),
             idle: Arc::default(),
             traffic: Arc::default(),
@@ -220,6 +225,7 @@ impl SqlServerSink {
                 format!("{} {} {null}", column.name(), column.staging_type)
             })
             .chain(self.swaps().then(|| self.created_key()).flatten())
+            .chain(screen::columns().into_iter().filter(|_| self.screens()))
             .collect();
         format!("CREATE TABLE {} ({})", self.staging_quoted(), columns.join(", "))
     }
@@ -267,6 +273,20 @@ impl SqlServerSink {
 
     fn plans(&self) -> Vec<ColumnPlan> {
         self.staged.iter().map(|column| column.plan.clone()).collect()
+    }
+
+    /// What staged rows can be held against, where rows that the target refuses are to be left out; or why nothing.
+    async fn holds_against(&self, session: &mut dyn Driver) -> Result<(Vec<Held>, Option<String>)> {
+        if !self.request.screen || !self.target.exists || self.request.mode == WriteMode::Procedure {
+            return Ok((Vec::new(), None));
+        }
+        if self.request.pre_copy_script.as_ref().is_some_and(|script| !script.trim().is_empty()) {
+            let label = self.target.label();
+            let why = "it is not known before the commit what the script before the copy leaves there";
+            let notice = format!("Rows that {label} refuses are not left out but stop the copy: {why}.");
+            return Ok((Vec::new(), Some(notice)));
+        }
+        Ok((screen::of(self, session).await?, None))
     }
 }
 
@@ -325,6 +345,12 @@ impl Sink for SqlServerSink {
             let (table, names) = (self.target.label(), self.triggers.join(", "));
             notices.push(format!("Triggers of {table} run inside the commit, once for all rows: {names}."));
         }
+        let mut control = self.control.lock().await;
+        let session = control.session(&self.server).await?.as_mut();
+        let (screen, left_in) = self.holds_against(session).await?;
+        drop(control);
+        self.screen = screen;
+        notices.extend(left_in);
         let shape = match self.request.mode {
             WriteMode::Procedure => CommitShape::Procedure,
             _ if self.swaps() => CommitShape::Swap,
@@ -360,12 +386,18 @@ impl Sink for SqlServerSink {
             None => connect(&self.server).await?,
         };
         self.traffic.opened();
+        let mut columns: Vec<String> = self.staged.iter().map(Staged::name).collect();
+        let mut takers: Vec<Taker> = self.staged.iter().map(|column| column.taker.clone()).collect();
+        if self.screens() {
+            columns.push(quoted(ROW_COLUMN));
+            takers.push(screen::taker());
+        }
         Ok(Box::new(Writer {
             session: Some(session),
             load: Load {
                 table: self.staging_quoted(),
-                columns: self.staged.iter().map(Staged::name).collect(),
-                takers: self.staged.iter().map(|column| column.taker.clone()).collect(),
+                columns,
+                takers,
                 lock: !(self.swaps() && self.created_key().is_some()),
             },
             server: self.server.clone(),
@@ -376,6 +408,27 @@ impl Sink for SqlServerSink {
             idle: self.idle.clone(),
             traffic: self.traffic.clone(),
         }))
+    }
+
+    fn screens(&self) -> bool {
+        !self.screen.is_empty()
+    }
+
+    async fn screen(&self) -> Result<Vec<Rule>> {
+        self.idle.lock().expect("no one panics while holding it").clear();
+        let mut control = self.control.lock().await;
+        let session = control.session(&self.server).await?.as_mut();
+        screen::screen(self, session).await.map_err(|error| commit::explained(self, error))
+    }
+
+    async fn refused(&self, after: i64, rows_max: usize) -> Result<Vec<Refused>> {
+        let mut control = self.control.lock().await;
+        screen::refused(self, control.session(&self.server).await?.as_mut(), after, rows_max).await
+    }
+
+    async fn take_out(&self) -> Result<u64> {
+        let mut control = self.control.lock().await;
+        screen::take_out(self, control.session(&self.server).await?.as_mut()).await
     }
 
     async fn staged(&self, lanes: usize) -> Result<Option<Box<dyn Source>>> {

@@ -10,9 +10,7 @@ use rusqlite::{CachedStatement, Connection, ffi, params};
 use super::commit;
 use super::target::{Target, quoted, quoted_list};
 use super::write::Work;
-
-/// Name of the staging table's column that says which rule refuses a row.
-const REFUSED_COLUMN: &str = "__dmg_refused";
+use crate::screen::REFUSED_COLUMN;
 
 /// What is added to the staging table's definition.
 pub(super) fn columns() -> [String; 2] {
