@@ -21,6 +21,11 @@ impl Database {
     pub fn create() -> Option<Database> {
         let url = dmg_ambient::environment("DMG_TEST_MARIADB")?;
         let password_file = dmg_ambient::environment("DMG_TEST_MARIADB_PASSWORD_FILE")?;
+        Some(Self::on(&url, password_file))
+    }
+
+    /// A new database on that server.
+    fn on(url: &str, password_file: String) -> Database {
         let (server, _) = url.trim_start_matches("mysql://").rsplit_once('/').expect("the URL names a database");
         let password = std::fs::read_to_string(&password_file).expect("the password file can be read");
         let database = Database {
@@ -30,7 +35,7 @@ impl Database {
             password: password.trim().to_owned(),
         };
         database.run("", &format!("CREATE DATABASE {} CHARACTER SET utf8mb4", database.name));
-        Some(database)
+        database
     }
 
     /// `mysql://user@host:port/database`, as `dmg copy` takes it.
@@ -65,6 +70,47 @@ impl Database {
             command.arg(database);
         }
         client::answer(command.env("MYSQL_PWD", &self.password), text)
+    }
+}
+
+/// A server of one test's own, with settings of its own.
+#[derive(Debug)]
+pub struct Server {
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts one, if the server of this test run says that there is one to be started.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(settings: &[&str]) -> Option<(Server, Database)> {
+        dmg_ambient::environment("DMG_TEST_MARIADB")?;
+        // The server runs under another user, who must find the way.
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        let folder = tempfile::Builder::new().permissions(everybody).tempdir().expect("a folder");
+        let output = script("start").arg(folder.path().join("server")).args(settings).output().expect("bash runs");
+        let server = Server { folder };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("text");
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(&format!("export {name}=")));
+            line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
+        };
+        let database = Database::on(&value("DMG_TEST_MARIADB"), value("DMG_TEST_MARIADB_PASSWORD_FILE"));
+        Some((server, database))
+    }
+}
+
+fn script(name: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.arg(crate::program::test_file(&format!("servers/mariadb/{name}")));
+    command
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = script("stop").arg(self.folder.path().join("server")).status();
     }
 }
 
