@@ -7,6 +7,7 @@ mod errors;
 mod fault;
 pub mod fuzz;
 mod login;
+mod ntlm;
 mod out;
 mod procedures;
 mod read;
@@ -54,6 +55,8 @@ pub struct Options {
     pub password: String,
     /// The Entra token that is taken instead.
     pub token: String,
+    /// The account of Windows that is let in, as `DOMAIN\user`, and its password.
+    pub windows: Option<(String, String)>,
     /// Databases beside the server's own.
     pub databases: Vec<String>,
     /// Encryption before TDS 8.
@@ -76,6 +79,7 @@ impl Default for Options {
             login: "sa".into(),
             password: "Fixture-Password-1".into(),
             token: "fixture-token".into(),
+            windows: None,
             databases: vec!["fixture".into()],
             encryption: Encryption::default(),
             strict_only: false,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::Encryption;
 use crate::errors::SqlError;
 use crate::fault::Fault;
+use crate::ntlm;
 use crate::out::Out;
 use crate::read::{Reader, WireError};
 use crate::server::Server;
@@ -29,6 +30,8 @@ pub(crate) struct Login {
     program: String,
     database: String,
     integrated: bool,
+    /// The first message of a log-in with an account of Windows.
+    sspi: Vec<u8>,
     features: Vec<(u8, Vec<u8>)>,
 }
 
@@ -77,7 +80,8 @@ pub(crate) fn log_in(line: &Line, server: &Arc<Server>, id: i32) -> Result<Optio
     // A client without TLS may ask for a size below what anything fits in.
     let size = (login.packet_size.clamp(512, 32_767) as u16).min(server.options.packet_bytes_max.max(512));
     let token = entra_token(line, &mut login)?;
-    answer_login(line, server, id, &login, token, size)
+    let windows = if login.integrated { Some(ntlm::log_in(line, server, &login.sspi)?) } else { None };
+    answer_login(line, server, id, &login, (token, windows), size)
 }
 
 fn negotiate(server: Encryption, asked: u8) -> u8 {
@@ -152,6 +156,7 @@ pub(crate) fn read_login(message: Vec<u8>) -> Result<Login, WireError> {
         program: plain(48)?,
         database: plain(68)?,
         integrated: flags2 & 0x80 != 0,
+        sspi: sspi(&message)?,
         features: Vec::new(),
     };
     if flags3 & 0x10 != 0 {
@@ -168,6 +173,14 @@ pub(crate) fn read_login(message: Vec<u8>) -> Result<Login, WireError> {
         }
     }
     Ok(login)
+}
+
+/// What stands behind the names for a log-in with an account of Windows.
+fn sspi(message: &[u8]) -> Result<Vec<u8>, WireError> {
+    let entry = message.get(78..82).ok_or(WireError::Short)?;
+    let offset = usize::from(u16::from_le_bytes([entry[0], entry[1]]));
+    let length = usize::from(u16::from_le_bytes([entry[2], entry[3]]));
+    Ok(message.get(offset..offset + length).ok_or(WireError::Short)?.to_vec())
 }
 
 /// The Entra token, when the client logs in by one: in the log-in itself or in a message of its own.
@@ -216,7 +229,7 @@ fn answer_login(
     server: &Arc<Server>,
     id: i32,
     login: &Login,
-    token: Option<String>,
+    (token, windows): (Option<String>, Option<Result<String, SqlError>>),
     size: u16,
 ) -> Result<Option<Session>, WireError> {
     let mut out = Out::new(line);
@@ -228,23 +241,17 @@ fn answer_login(
     if login.version < OLDEST && login.version >> 24 != 0x08 {
         return refuse(out, SqlError::new(18_456, "This server speaks TDS 7.4 and 8 only."));
     }
-    if login.integrated {
-        return refuse(
-            out,
-            SqlError {
-                class: 14,
-                ..SqlError::new(
-                    18_452,
-                    "Login failed. The login is from an untrusted domain and cannot be used with Integrated authentication.",
-                )
-            },
-        );
-    }
+    let account = match windows {
+        Some(Err(error)) => return refuse(out, error),
+        Some(Ok(account)) => Some(account),
+        None => None,
+    };
     let right = match &token {
+        _ if account.is_some() => true,
         Some(token) => *token == server.options.token,
         None => login.user.eq_ignore_ascii_case(&server.options.login) && login.password == server.options.password,
     };
-    let user = if token.is_some() { "entra".to_owned() } else { login.user.clone() };
+    let user = account.unwrap_or_else(|| if token.is_some() { "entra".to_owned() } else { login.user.clone() });
     if !right {
         server.note(&format!("login refused {user}"));
         return refuse(out, SqlError::new(18_456, format!("Login failed for user '{user}'.")));

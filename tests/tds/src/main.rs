@@ -15,6 +15,10 @@ fn main() -> ExitCode {
             "--port" => options.port = value().parse().unwrap_or(0),
             "--login" => options.login = value(),
             "--password" => options.password = value(),
+            "--windows" => options.windows = Some((value(), String::new())),
+            "--windows-password" => {
+                options.windows = options.windows.take().map(|(account, _)| (account, value()));
+            }
             "--database" => options.databases.push(value()),
             "--strict" => options.strict_only = true,
             "--encryption" => {
@@ -26,7 +30,8 @@ fn main() -> ExitCode {
             }
             other => {
                 eprintln!(
-                    "unknown argument {other}; known are --port --login --password --database --strict --encryption"
+                    "unknown argument {other}; known are --port --login --password --windows --windows-password --database \
+                     --strict --encryption"
                 );
                 return ExitCode::from(64);
             }

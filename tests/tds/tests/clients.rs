@@ -62,3 +62,9 @@ fn the_statements_it_knows_do_what_they_say() {
 fn a_server_that_requires_encryption_gets_it() {
     run("required.py", Options { encryption: Encryption::Required, ..Options::default() });
 }
+
+#[test]
+fn clients_log_in_with_an_account_of_windows() {
+    let windows = Some(("CORP\\etl".to_owned(), "Grüße-Windows-1".to_owned()));
+    run("windows.py", Options { windows, ..Options::default() });
+}
