@@ -41,34 +41,61 @@ impl World {
         self.uri(name)
     }
 
+    /// The rows of a text file, without its header.
+    fn rows(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.path(name)).expect("a file");
+        text.split_once('\n').expect("a header").1.to_owned()
+    }
+
     /// Copies at once, within the sum of their budgets and what a process may take beyond.
     fn copy(&self, what: &str, budget: u32, ends: &[(&[&str], &[&str])]) -> Option<Value> {
-        let commands: Vec<Vec<String>> = ends
-            .iter()
-            .map(|(from, to)| {
-                let memory = budget.to_string();
-                let program = path().to_str().expect("a plain path").to_owned();
-                let words = ["copy", "--from"].iter().chain(*from).chain(&["--to"]).chain(*to);
-                let tail = ["--mode", "overwrite", "--memory", memory.as_str()];
-                [program].into_iter().chain(words.chain(&tail).map(|word| (*word).to_owned())).collect()
-            })
-            .collect();
+        let words = |(from, to): &(&[&str], &[&str])| {
+            let words =
+                ["copy", "--from"].iter().chain(*from).chain(&["--to"]).chain(*to).chain(&["--mode", "overwrite"]);
+            words.map(|word| (*word).to_owned()).collect()
+        };
+        self.judged(what, budget, ends.iter().map(words).collect())
+    }
+
+    /// Commands at once, each with that budget.
+    fn judged(&self, what: &str, budget: u32, mut commands: Vec<Vec<String>>) -> Option<Value> {
+        for words in &mut commands {
+            words.insert(0, path().to_str().expect("a plain path").to_owned());
+            words.extend(["--memory".to_owned(), budget.to_string()]);
+        }
         let file = self.path("commands.json");
         std::fs::write(&file, json!(commands).to_string()).expect("the commands are kept");
-        let limit = budget * ends.len() as u32 + BEYOND_MIB;
+        let limit = budget * commands.len() as u32 + BEYOND_MIB;
         let mut judge = judge("judge/memory.py", [limit.to_string(), file.display().to_string()])?;
         let answer = Answer::of(&mut judge).ok().json();
         let (peak, how) = (&answer["peakMib"], answer["how"].as_str().unwrap_or_default());
         let (reclaims, seconds) = (&answer["reclaims"], &answer["seconds"]);
         report(&format!(
-            "{what}: {} copies of {budget} MiB took {peak} MiB of {limit} in {seconds} s, by {how}, {reclaims} reclaims",
-            ends.len()
+            "{what}: {} commands of {budget} MiB took {peak} MiB of {limit} in {seconds} s, by {how}, {reclaims} reclaims",
+            commands.len()
         ));
         if how != "control group" {
             skipped("no control group can be made (DMG_TEST_CGROUP): memory is judged by what the kernel counts");
         }
         assert_eq!(answer["within"], true, "{what}: {answer:#}");
         Some(answer)
+    }
+
+    /// A Parquet file of another writer, with so many texts in each of its row groups.
+    fn foreign(&self, name: &str, bytes: usize, rows: usize, groups: usize) -> Option<()> {
+        let file = self.path(name).display().to_string();
+        let numbers = [bytes, rows, groups].map(|number| number.to_string());
+        let mut judge = judge("judge/long_values.py", [file].into_iter().chain(numbers))?;
+        assert_eq!(Answer::of(&mut judge).ok().output, "");
+        Some(())
+    }
+
+    /// Two ends compared.
+    fn verify(&self, what: &str, budget: u32, ends: &[&[&str]]) -> Option<()> {
+        let words = ["verify", "--parallel", "4"].iter().chain(ends.iter().copied().flatten());
+        let answer = self.judged(what, budget, vec![words.map(|word| (*word).to_owned()).collect()])?;
+        assert_eq!(answer["codes"], json!([0]), "{what}: {answer:#}");
+        Some(())
     }
 
     /// The same, and all must succeed.
@@ -150,11 +177,84 @@ fn texts_of_16_mib() {
     create.push("--create-table");
     need!(world.copies("texts of 16 MiB, Parquet to MariaDB", 64, &[(&[&parquet], &create)]));
     need!(world.copies("texts of 16 MiB, MariaDB to text", 64, &[(&table, &[&back])]));
-    let rows = |name: &str| {
-        let text = std::fs::read_to_string(world.path(name)).expect("a file");
-        text.split_once('\n').expect("a header").1.to_owned()
-    };
-    assert!(rows("long.csv") == rows("back.csv"), "what came through all of them differs");
+    assert!(world.rows("long.csv") == world.rows("back.csv"), "what came through all of them differs");
+}
+
+/// Values close to the most they may have, in several parts that are moved, proved and compared at once.
+#[test]
+fn files_of_values_close_to_a_quarter() {
+    for (budget, rows) in [(64, 8), (256, 5)] {
+        let world = World::new();
+        let bytes = ((budget as usize / 4) << 20) - (256 << 10);
+        let row = |row: u64| format!("\"{row}\",\"{}\"", long_text(bytes, 88_172_645_463_325_252 + row));
+        let text = world.write("long.csv", "id,t", (0..rows).map(row));
+        let (parquet, again, back) = (world.uri("long.parquet"), world.uri("again.parquet"), world.uri("back.csv"));
+        let copies = |what: &str, from: &str, to: &str, lanes: &str| {
+            world.copies(&format!("a quarter, {what}, {lanes} lanes"), budget, &[(&[from], &[to, "--parallel", lanes])])
+        };
+        // Each row becomes a row group, and so a part.
+        need!(copies("text to Parquet", &text, &parquet, "4"));
+        need!(copies("Parquet to Parquet", &parquet, &again, "1"));
+        need!(copies("Parquet to Parquet", &parquet, &again, "4"));
+        need!(copies("Parquet to text", &again, &back, "4"));
+        need!(world.verify("a quarter, Parquet against text", budget, &[&[&parquet], &[&back]]));
+        assert!(world.rows("long.csv") == world.rows("back.csv"), "what came through all of them differs");
+        // What another writer made holds each value in a dictionary.
+        need!(world.foreign("long.parquet", bytes, 1, 5));
+        need!(copies("another writer's Parquet to Parquet", &parquet, &again, "4"));
+        need!(world.verify("a quarter, another writer's Parquet", budget, &[&[&parquet], &[&again]]));
+    }
+}
+
+/// Two of them in one page are more than can be held.
+#[test]
+fn a_page_beyond_the_budget_is_named() {
+    let world = World::new();
+    need!(world.foreign("long.parquet", 62 << 20, 2, 1));
+    let (parquet, again) = (world.uri("long.parquet"), world.uri("again.parquet"));
+    let answer = need!(world.copy("two quarters in one page", 256, &[(&[&parquet], &[&again])]));
+    let said = answer["errors"][0].as_str().expect("a message");
+    assert!(said.contains("UserErrorBudgetExceeded") && said.contains("Column \"t\" in row group 1"), "{said}");
+}
+
+/// The same in tables, among many small values, so that other lanes have ordinary batches meanwhile.
+#[test]
+fn tables_of_values_close_to_a_quarter() {
+    let postgres = need!(Database::create());
+    let mariadb = need!(mariadb::Database::create());
+    let (from, to) = (postgres.url(), mariadb.url());
+    let from = [from.as_str(), "--secret-file", &postgres.password_file, "--table", "quarter"];
+    let to = [to.as_str(), "--secret-file", &mariadb.password_file, "--table", "quarter"];
+    for (budget, every) in [(64, 20_000), (256, 40_000)] {
+        let world = World::new();
+        let bytes = ((budget as usize / 4) << 20) - (256 << 10);
+        postgres.sql(&format!(
+            "DROP TABLE IF EXISTS quarter; CREATE TABLE quarter (id bigint PRIMARY KEY, t text); INSERT INTO quarter \
+             SELECT i, CASE i % {every} WHEN 7 THEN repeat(md5(i::text), {}) ELSE 'short ' || i END \
+             FROM generate_series(1, {}) i",
+            bytes / 32,
+            every * 8
+        ));
+        mariadb.sql("DROP TABLE IF EXISTS quarter; CREATE TABLE quarter (id bigint PRIMARY KEY, t longtext)");
+        let (parquet, back) = (world.uri("long.parquet"), world.uri("back.csv"));
+        let copies = |what: &str, from: &[&str], to: &[&str]| {
+            let to = [to, &["--parallel", "4"]].concat();
+            world.copies(&format!("a quarter here and there, {what}"), budget, &[(from, &to)])
+        };
+        need!(copies("PostgreSQL to MariaDB", &from, &to));
+        need!(world.verify("a quarter here and there, PostgreSQL against MariaDB", budget, &[&from, &to]));
+        need!(copies("MariaDB to Parquet", &to, &[&parquet]));
+        need!(copies("MariaDB to text", &to, &[&back]));
+        postgres.sql("CREATE TABLE again (id bigint PRIMARY KEY, t text)");
+        let again = [&from[..4], &["again"]].concat();
+        need!(copies("Parquet to PostgreSQL", &[&parquet], &again));
+        let all = |table: &str| postgres.sql(&format!("SELECT md5(string_agg(md5(t), '' ORDER BY id)) FROM {table}"));
+        assert_eq!(all("quarter"), all("again"));
+        postgres.sql("DROP TABLE again");
+        let long = "SELECT id, md5(t) FROM quarter WHERE length(t) > 1000 ORDER BY id";
+        let (sent, arrived) = (postgres.sql(long).replace('|', "\t"), mariadb.sql(long));
+        assert!(sent.lines().count() == 8 && sent == arrived, "{sent}{arrived}");
+    }
 }
 
 /// A Parquet file that holds a long text once and names it in every row: far smaller than what is read of it.

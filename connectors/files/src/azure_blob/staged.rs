@@ -34,6 +34,8 @@ pub(super) struct StagedBlob {
     prefix: String,
     block_bytes: usize,
     uploads_max: usize,
+    /// What is larger is waited for.
+    large_bytes: usize,
     pending: Vec<Bytes>,
     pending_bytes: usize,
     blocks: u32,
@@ -64,6 +66,7 @@ impl StagedBlob {
             ),
             block_bytes,
             uploads_max,
+            large_bytes: (budget_bytes / 4).max(BLOCK_BYTES_MAX),
             pending: Vec::new(),
             pending_bytes: 0,
             blocks: 0,
@@ -211,9 +214,11 @@ impl StagedFile for StagedBlob {
         if bytes.is_empty() {
             return Ok(());
         }
+        // Who wrote what is large may hold as much again while it is still in memory here.
+        let large = bytes.len() > self.large_bytes;
         self.pending_bytes += bytes.len();
         self.pending.push(bytes);
-        let result = self.flush(false).await;
+        let result = self.flush(large).await;
         self.broken |= result.is_err();
         result
     }
