@@ -30,6 +30,7 @@ mod tolerate;
 mod verify;
 mod watchdog;
 mod watched;
+mod watched_store;
 
 pub use browse::browse;
 pub use call::call;

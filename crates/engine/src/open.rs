@@ -11,6 +11,7 @@ use crate::file_source::FileSource;
 use crate::layout::Layout;
 use crate::redirect::Redirect;
 use crate::retry::retrying;
+use crate::watchdog::Watchdog;
 
 /// The stores and formats of this program; joined by the gateway.
 pub trait Stores: Send + Sync {
@@ -135,10 +136,11 @@ pub(crate) struct Beside<'a> {
     pub(crate) path: String,
 }
 
-/// Opens the store that rows left out are written to.
+/// Opens the store that rows left out are written to, under the watchdog.
 pub(crate) async fn redirect(
     stores: &dyn Stores,
     beside: Beside<'_>,
+    watchdog: &Watchdog,
     secrets: &Secrets,
     session: Session,
     attempt: &Attempt,
@@ -152,7 +154,8 @@ pub(crate) async fn redirect(
             return Err(Fault::new("UserErrorSettings", message).remedy(remedy).into());
         };
         connector.validate(&store.settings)?;
-        let bytes = connector.open(&store.settings, secrets, session.clone()).await?;
+        let opening = connector.open(&store.settings, secrets, session.clone());
+        let bytes = watchdog.opened_store(&title(stores, store), opening).await?;
         let format = stores.format(&FormatSpec::Text(layout.format()))?;
         Ok(Redirect::new(ambient.clone(), bytes, format, *layout, path.clone(), attempt.clone()))
     })

@@ -36,6 +36,21 @@ pub(crate) enum Side {
     From,
     /// The second.
     To,
+    /// Where rows left out, or a log of the copy, are written.
+    Beside,
+}
+
+impl Side {
+    /// For programs.
+    fn word(self) -> &'static str {
+        match self {
+            Side::Source => "source",
+            Side::Sink => "sink",
+            Side::From => "from",
+            Side::To => "to",
+            Side::Beside => "beside",
+        }
+    }
 }
 
 /// What a store is waited for.
@@ -83,7 +98,8 @@ impl Limits {
     fn of_wait(&self, side: Side, what: For) -> Duration {
         match (what, side) {
             (For::Question | For::Rows, _) => self.stall,
-            (For::Answer | For::FirstRows, Side::Sink) => self.commit,
+            (For::Answer | For::FirstRows, Side::Sink | Side::Beside) => self.commit,
+            (For::Room, Side::Beside) => self.stall,
             (For::Answer | For::FirstRows, _) => self.query,
             (For::Room, _) => self.write.unwrap_or(self.stall),
             (For::Farewell, _) => self.stall.min(FAREWELL),
@@ -159,8 +175,8 @@ struct Watched {
     limits: Limits,
     waits: Mutex<Waits>,
     traffic: Mutex<Vec<Arc<Traffic>>>,
-    /// The sink was given up.
-    sink_lost: AtomicBool,
+    /// What is written to was given up.
+    lost: AtomicBool,
 }
 
 impl Watchdog {
@@ -172,7 +188,7 @@ impl Watchdog {
             limits: Limits::of(options),
             waits,
             traffic: Mutex::default(),
-            sink_lost: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
         }))
     }
 
@@ -197,7 +213,7 @@ impl Watchdog {
     ) -> Result<T> {
         let ambient = &self.0.ambient;
         let limit = match what {
-            For::Farewell if !self.0.sink_lost.load(Ordering::SeqCst) => self.0.limits.stall,
+            For::Farewell if !self.0.lost.load(Ordering::SeqCst) => self.0.limits.stall,
             _ => self.0.limits.of_wait(side, what),
         };
         let id = self.waits().enter(ambient.uptime(), self.bytes(), side, what, limit);
@@ -213,7 +229,7 @@ impl Watchdog {
             if let Some(silence) = silence {
                 let what = self.waits().active.iter().find(|wait| wait.id == id).map_or(what, |wait| wait.what);
                 drop(active);
-                self.0.sink_lost.fetch_or(side == Side::Sink, Ordering::SeqCst);
+                self.0.lost.fetch_or(matches!(side, Side::Sink | Side::Beside), Ordering::SeqCst);
                 return Err(self.silent(side, what, store, silence).into());
             }
         }
@@ -234,6 +250,11 @@ impl Watchdog {
             Side::Sink => ("The sink", "--commit-timeout, or commitTimeout of the activity", STALL_WORDS),
             Side::From => ("FROM", "--query-timeout", "--stall-timeout"),
             Side::To => ("TO", "--query-timeout", "--stall-timeout"),
+            Side::Beside => (
+                "The store of the rows left out or of the copy's log",
+                "--commit-timeout, or commitTimeout of the activity",
+                STALL_WORDS,
+            ),
         };
         let when = match what {
             For::Question => "when it was asked what it has",
@@ -245,7 +266,9 @@ impl Watchdog {
         };
         let option = match what {
             For::Answer | For::FirstRows => answer,
-            For::Room if self.0.limits.write.is_some() => "writeBatchTimeout of the activity's sink",
+            For::Room if side == Side::Sink && self.0.limits.write.is_some() => {
+                "writeBatchTimeout of the activity's sink"
+            }
             _ => stall,
         };
         let seconds = silence.as_millis() as f64 / 1000.0;
@@ -253,7 +276,7 @@ impl Watchdog {
             .remedy(format!("Look what the store waits for. If it needs that long, raise {option}; 0 is no limit."))
             // Another try would wait as long again.
             .retry(Retry::AfterFix)
-            .with("side", who.trim_start_matches("The ").to_lowercase())
+            .with("side", side.word())
             .with("silentSeconds", seconds)
     }
 }
@@ -309,6 +332,7 @@ mod tests {
             (Side::Sink, For::Answer, 7200.0, "The sink said nothing for 7200 s while its answer"),
             (Side::Sink, For::Room, 600.0, "while it was to take rows"),
             (Side::Sink, For::Farewell, 30.0, "remove what was staged"),
+            (Side::Beside, For::Room, 600.0, "The store of the rows left out or of the copy's log said nothing"),
             (Side::From, For::Rows, 600.0, "FROM said nothing for 600 s in the middle of its rows"),
             (Side::To, For::FirstRows, 7200.0, "TO said nothing for 7200 s while its first rows"),
         ] {

@@ -289,9 +289,19 @@ mod tests {
     /// A function with a default that is not passed on would silently be the default.
     #[test]
     fn everything_is_passed_on() {
-        let contract = include_str!("../../connector/src/tables.rs");
-        let (here, added) = (include_str!("watched.rs"), include_str!("added.rs"));
-        for (name, here) in [("Source", here), ("Sink", here), ("PartWriter", here), ("Source", added)] {
+        let (tables, files) =
+            (include_str!("../../connector/src/tables.rs"), include_str!("../../connector/src/files.rs"));
+        let (here, added, beside) =
+            (include_str!("watched.rs"), include_str!("added.rs"), include_str!("watched_store.rs"));
+        let wrapped = [
+            (tables, "Source", here),
+            (tables, "Sink", here),
+            (tables, "PartWriter", here),
+            (tables, "Source", added),
+            (files, "ByteStore", beside),
+            (files, "StagedFile", beside),
+        ];
+        for (contract, name, here) in wrapped {
             let body = contract.split(&format!("pub trait {name}: ")).nth(1).expect("the contract has it");
             let body = body.split("\n}\n").next().expect("it ends");
             let implemented = here.split(&format!("impl {name} for ")).nth(1).expect("it is wrapped");

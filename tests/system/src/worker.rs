@@ -119,6 +119,15 @@ impl Worker {
     /// # Panics
     /// When the worker cannot be started.
     pub fn start_after(job: &Value, run: &str, epoch: u64, secrets: [Value; 2], plan: Option<&Value>) -> Worker {
+        let [source, sink] = secrets;
+        Self::start_with(job, run, epoch, [source, sink, json!({})], plan)
+    }
+
+    /// Starts an attempt with the secrets of source, sink, and the store of rows left out.
+    ///
+    /// # Panics
+    /// When the worker cannot be started.
+    pub fn start_with(job: &Value, run: &str, epoch: u64, secrets: [Value; 3], plan: Option<&Value>) -> Worker {
         let mut child = dmg(["node", "worker"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -129,10 +138,10 @@ impl Worker {
         let lines = lines(&mut child);
         let mut full = job.clone();
         full["type"] = json!("copy");
-        let [source, sink] = secrets;
+        let [source, sink, beside] = secrets;
         let mut start = json!({
             "say": "start", "job": full, "attempt": { "namespace": "tests", "run": run, "epoch": epoch },
-            "sourceSecrets": source, "sinkSecrets": sink, "redirectSecrets": {}, "digestKey": null,
+            "sourceSecrets": source, "sinkSecrets": sink, "redirectSecrets": beside, "digestKey": null,
         });
         if let Some(plan) = plan {
             start["plan"] = plan.clone();

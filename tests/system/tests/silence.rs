@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dmg_faultproxy::Proxy;
-use dmg_system_tests::{Answer, Database, dmg, need, wait};
+use dmg_system_tests::worker::Worker;
+use dmg_system_tests::{Answer, Database, azurite, dmg, judge, need, wait};
+use serde_json::json;
 
 /// Longer than any of these copies takes, and much shorter than a limit nobody set.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -165,4 +167,59 @@ async fn a_side_of_a_comparison_that_says_nothing() {
         &answer.fault("StoreErrorTimeout"),
         &["TO said nothing for", "its first rows were awaited", "--query-timeout"],
     );
+}
+
+/// The store of the rows left out is another than source and sink, and alone in being silent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_rows_left_out_that_says_nothing() {
+    let azurite = need!(azurite());
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows: String =
+        (0..2000).map(|n| if n % 2 == 0 { format!("\"{n}\"\n") } else { "\"no number\"\n".into() }).collect();
+    std::fs::write(folder.path().join("source.csv"), format!("\"id\"\n{rows}")).expect("written");
+    let run = dmg_ambient::Ambient::real().uuid().to_string();
+    let container = format!("silent-{run}");
+    let mut make = need!(judge("judge/container.py", [&azurite.endpoint, &azurite.key_file, &container]));
+    let _ = Answer::of(&mut make).ok();
+    let (host, account) = azurite.endpoint.trim_start_matches("http://").split_once('/').expect("host and account");
+    let proxy = Proxy::start(host.parse().expect("an address")).await.expect("a port is free");
+    let key = std::fs::read_to_string(&azurite.key_file).expect("the key").trim().to_owned();
+    let file = |name: &str, format| {
+        json!({ "store": { "store": "file", "settings": { "root": folder.path() } },
+            "object": { "kind": "files", "folder": "", "file": name }, "format": format })
+    };
+    let mut source = file(
+        "source.csv",
+        json!({ "format": "text", "rowDelimiter": "\n", "quoteChar": "\"",
+        "escapeChar": "\"", "firstRowAsHeader": true }),
+    );
+    source["declared"] = json!([{ "name": "id", "kind": "int32" }]);
+    let endpoint = format!("http://{}/{account}", proxy.address);
+    let beside = json!({ "store": { "store": "azblob",
+        "settings": { "account": account, "container": container, "endpoint": endpoint } }, "folder": "left-out" });
+    let job = json!({ "parties": { "node": "test" }, "source": source,
+        "sink": file("target.parquet", json!({ "format": "parquet" })),
+        "options": { "tolerance": { "redirect": beside }, "stallTimeoutMillis": 400, "commitTimeoutMillis": 400 } });
+    for (epoch, fault) in [(1, "after=0 way=down"), (2, "after=500 way=down"), (3, "after=20000 way=up")] {
+        proxy.set(format!("halfopen {fault} times=0").parse().expect("a fault"));
+        let (job, run, key) = (job.clone(), run.clone(), key.clone());
+        let ended = tokio::task::spawn_blocking(move || {
+            let started = wait::now();
+            let secrets = [json!({}), json!({}), json!({ "accountKey": key })];
+            let ended = Worker::start_with(&job, &run, epoch, secrets, None).end();
+            assert!(started.elapsed() < DEADLINE, "{ended:?}");
+            ended
+        });
+        let message = ended.await.expect("it ends").fault("StoreErrorTimeout");
+        let words = "The store of the rows left out or of the copy's log said nothing for";
+        assert!(message.starts_with(words), "{message}");
+        assert!(proxy.seen().struck > 0, "the fault struck");
+        assert!(!folder.path().join("target.parquet").exists(), "nothing was committed");
+    }
+    // Once it answers, the run goes on to its end.
+    proxy.set(dmg_faultproxy::Fault::NONE);
+    let secrets = [json!({}), json!({}), json!({ "accountKey": key })];
+    let ended = tokio::task::spawn_blocking(move || Worker::start_with(&job, &run, 4, secrets, None).end());
+    let receipt = ended.await.expect("it ends").receipt();
+    assert_eq!(receipt["skipped"]["rows"], 1000, "{receipt}");
 }

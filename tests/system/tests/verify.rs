@@ -217,6 +217,42 @@ fn an_interrupt_ends_the_comparison() {
     wait::until("the server to stop", deadline, || (database.number(sleeping) == 0).then_some(()));
 }
 
+/// A store that is not asked for a snapshot, altered between the first pass and the second: neither state is told as the other.
+#[test]
+fn what_changes_between_two_passes_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = need!(Database::create());
+    let world = World { folder };
+    let fixture = Fixture::start(Options::default()).expect("the TDS fixture starts");
+    let run = |name: &str, statement: &str| {
+        let text = serde_json::to_string(&[statement]).expect("text");
+        std::fs::write(world.path(&format!("{name}.tds.sql")), text).expect("written");
+        let folder = world.folder.path().to_string_lossy().into_owned();
+        Some(Answer::of(&mut judge("judge/plant.py", ["tds", &folder, &fixture.port.to_string(), name, "t"])?).ok())
+    };
+    let _ = need!(run("make", "CREATE TABLE {table} (id int, v int)"));
+    let _ = run("fill", "INSERT INTO {table} VALUES (1, 1), (2, 2)");
+    let url = database.url();
+    let slow = "SELECT id, id AS v FROM (SELECT pg_sleep(2)) s, generate_series(1, 3) id";
+    let more = "trustServerCertificate=true&isolationLevel=ReadCommitted";
+    let uri = format!("sqlserver://sa@127.0.0.1:{}/fixture?{more}", fixture.port);
+    let mut command = dmg(["verify", &url, "--query", slow, "--secret-file", &database.password_file]);
+    command.args([&uri, "--table", "t", "--secret-file", &world.fixture_password()]);
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn();
+    let child = child.expect("it starts");
+    let sleeping =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let deadline = std::time::Duration::from_secs(60);
+    let read = || fixture.requests().iter().any(|request| request.contains("SELECT [id], [v] FROM"));
+    wait::until("the first pass", deadline, || (read() && database.number(sleeping) == 1).then_some(()));
+    let _ = run("alter", "UPDATE {table} SET v = 7 WHERE id = 2");
+    let output = child.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("changed while it was compared") && errors.contains("UserErrorSourceChanged"), "{errors}");
+    assert!(output.stdout.is_empty(), "no verdict");
+}
+
 /// Rows that are hard to tell apart: keys doubled and NULL, columns in another order, names and values that need quotes.
 #[test]
 fn awkward_rows() {

@@ -320,8 +320,9 @@ fn excerpt(text: &str, start: usize, kind: Kind) -> String {
 fn both_shown(from: &Option<String>, to: &Option<String>, kind: Kind) -> String {
     let (Some(a), Some(b)) = (from, to) else { return format!("{} -> {}", shown(from, kind), shown(to, kind)) };
     if a == b {
-        // Only their beginnings are at hand.
-        return format!("{} differ behind their first {} characters", excerpt(a, 0, kind), a.chars().count());
+        // Only their beginnings are at hand, and a sign that there is more.
+        let shown = a.trim_end_matches('…').chars().count() as u64;
+        return format!("{} differ behind their first {} characters", excerpt(a, 0, kind), thousands(shown));
     }
     let same = a.chars().zip(b.chars()).take_while(|(x, y)| x == y).count();
     let start = if same < SHOWN_CHARS { 0 } else { same - BEFORE_CHARS };

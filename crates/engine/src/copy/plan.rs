@@ -147,7 +147,9 @@ impl Run {
             (None, Some(redirect)) => (&redirect.store, Layout::Rows(redirect.layout), redirect.place(run)),
         };
         let beside = Beside { store, layout, path: place.path() };
-        open::redirect(stores, beside, &request.redirect_secrets, session, &request.attempt).await.map(Some)
+        let opened =
+            open::redirect(stores, beside, &self.watchdog, &request.redirect_secrets, session, &request.attempt);
+        opened.await.map(Some)
     }
 }
 
