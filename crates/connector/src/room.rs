@@ -2,8 +2,9 @@
 //! it first, and waits while others have it: large values take turns, and ordinary batches ask nobody. It counts bytes
 //! and knows nothing of what is in them.
 //!
-//! Nobody waits for ever: the part that was begun first never waits, and all the others together get no more than what
-//! it leaves over. So it ends, and another part is the first.
+//! Nobody waits for ever: one lane is the first and never waits, and all the others together get no more than what it
+//! leaves over. So it comes to its end, and another is the first. Where parts are written in their order, the first is
+//! who has the part that was begun first, as the others may wait for its end; elsewhere it is who asked first.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,9 @@ const SHARES: usize = 4;
 /// How often a value is held at most while it goes through a lane.
 const TIMES: usize = 3;
 
+/// The turn of a lane that is not in the queue.
+const NOWHERE: usize = usize::MAX;
+
 tokio::task_local! {
     static SEAT: Seat;
 }
@@ -29,12 +33,15 @@ pub struct Budget {
     bytes: usize,
     /// As much is ordinary: nobody asks for it.
     ordinary: usize,
+    /// Whether parts are written in the order they were begun in.
+    ordered: bool,
     state: Mutex<State>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    begun: usize,
     turns: usize,
     parts: BTreeMap<usize, Part>,
 }
@@ -62,23 +69,24 @@ impl State {
             all - part.held <= budget / SHARES
         }
     }
-
-    /// Takes so much more for a part, if it may have it.
-    fn take(&mut self, turn: usize, more: usize, budget: usize) -> bool {
-        let admitted = self.admits(turn, more, budget);
-        if admitted && let Some(part) = self.parts.get_mut(&turn) {
-            part.held += more;
-        }
-        admitted
-    }
 }
 
 impl Budget {
-    /// The budget that those limits are cut from.
+    /// The budget that those limits are cut from, of lanes that need not wait for one another.
     pub fn of(limits: &BatchLimits) -> Arc<Self> {
+        Self::new(limits, false)
+    }
+
+    /// The same, of lanes whose parts are written in the order they were begun in.
+    pub fn ordered(limits: &BatchLimits) -> Arc<Self> {
+        Self::new(limits, true)
+    }
+
+    fn new(limits: &BatchLimits, ordered: bool) -> Arc<Self> {
         Arc::new(Budget {
             bytes: limits.value_bytes.saturating_mul(SHARES),
             ordinary: limits.bytes,
+            ordered,
             state: Mutex::default(),
             changed: Notify::new(),
         })
@@ -86,7 +94,7 @@ impl Budget {
 
     /// A lane's seat.
     pub fn seat(self: &Arc<Self>) -> Seat {
-        Seat(Arc::new(Lane { budget: self.clone(), turn: AtomicUsize::new(usize::MAX) }))
+        Seat(Arc::new(Lane { budget: self.clone(), turn: AtomicUsize::new(NOWHERE) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -114,13 +122,15 @@ impl Seat {
     /// Ends the lane's part and begins another, behind all that were begun before. Gives its number, from 0.
     pub fn turn(&self) -> usize {
         let mut state = self.0.budget.state();
-        let turn = state.turns;
-        state.turns += 1;
-        state.parts.remove(&self.0.turn.swap(turn, Ordering::SeqCst));
-        state.parts.insert(turn, Part::default());
+        let part = state.begun;
+        state.begun += 1;
+        self.0.leave(&mut state);
+        if self.0.budget.ordered {
+            self.0.queue(&mut state);
+        }
         drop(state);
         self.0.budget.changed.notify_waiters();
-        turn
+        part
     }
 
     /// Promises, in whatever lane this is called, that its part takes no more room than it has by now.
@@ -134,9 +144,51 @@ impl Seat {
     }
 }
 
+impl Lane {
+    /// Its turn, which begins now if it has none.
+    fn queue(&self, state: &mut State) -> usize {
+        let turn = self.turn.load(Ordering::SeqCst);
+        if turn != NOWHERE {
+            return turn;
+        }
+        let turn = state.turns;
+        state.turns += 1;
+        state.parts.insert(turn, Part::default());
+        self.turn.store(turn, Ordering::SeqCst);
+        turn
+    }
+
+    fn leave(&self, state: &mut State) {
+        state.parts.remove(&self.turn.swap(NOWHERE, Ordering::SeqCst));
+    }
+
+    /// Takes so much more, if the lane may have it.
+    fn take(&self, more: usize) -> bool {
+        let mut state = self.budget.state();
+        let turn = self.queue(&mut state);
+        let admitted = state.admits(turn, more, self.budget.bytes);
+        if admitted && let Some(part) = state.parts.get_mut(&turn) {
+            part.held += more;
+        }
+        admitted
+    }
+
+    fn give_back(&self, held: usize) {
+        let mut state = self.budget.state();
+        if let Some(part) = state.parts.get_mut(&self.turn.load(Ordering::SeqCst)) {
+            part.held = part.held.saturating_sub(held);
+            if part.held == 0 && !self.budget.ordered {
+                self.leave(&mut state);
+            }
+        }
+        drop(state);
+        self.budget.changed.notify_waiters();
+    }
+}
+
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.budget.state().parts.remove(self.turn.get_mut());
+        self.leave(&mut self.budget.state());
         self.budget.changed.notify_waiters();
     }
 }
@@ -145,16 +197,15 @@ impl Drop for Lane {
 #[derive(Debug, Default)]
 pub struct Room {
     lane: Option<Arc<Lane>>,
-    turn: usize,
     held: usize,
+    /// Whether the lane is in the queue for it, with or without success.
+    asked: bool,
 }
 
 impl Room {
     /// No room yet, in the lane this is called in. Outside of one there is room without end.
     pub fn here() -> Self {
-        let lane = SEAT.try_with(|Seat(lane)| lane.clone()).ok();
-        let turn = lane.as_ref().map_or(0, |lane| lane.turn.load(Ordering::SeqCst));
-        Room { lane, turn, held: 0 }
+        Room { lane: SEAT.try_with(|Seat(lane)| lane.clone()).ok(), held: 0, asked: false }
     }
 
     /// Waits until there is room for bytes that will come, be in a batch, and go.
@@ -181,10 +232,11 @@ impl Room {
             return;
         }
         let more = bytes - self.held;
+        self.asked = true;
         loop {
             let mut changed = std::pin::pin!(lane.budget.changed.notified());
             changed.as_mut().enable();
-            if lane.budget.state().take(self.turn, more, lane.budget.bytes) {
+            if lane.take(more) {
                 self.held = bytes;
                 return;
             }
@@ -194,14 +246,10 @@ impl Room {
 
     /// Gives all of it back.
     pub fn give_back(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        if held > 0
+        if std::mem::take(&mut self.asked)
             && let Some(lane) = &self.lane
         {
-            if let Some(part) = lane.budget.state().parts.get_mut(&self.turn) {
-                part.held = part.held.saturating_sub(held);
-            }
-            lane.budget.changed.notify_waiters();
+            lane.give_back(std::mem::take(&mut self.held));
         }
     }
 }
@@ -220,9 +268,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn budget() -> Arc<Budget> {
-        Budget::of(&BatchLimits { rows: 1, bytes: 8 * MIB, value_bytes: 64 * MIB })
-    }
+    const LIMITS: BatchLimits = BatchLimits { rows: 1, bytes: 8 * MIB, value_bytes: 64 * MIB };
 
     /// A lane with a part begun, and its room.
     async fn lane(budget: &Arc<Budget>) -> (Seat, Room) {
@@ -234,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_never_waits_and_the_others_share_what_it_leaves_over() {
-        let budget = budget();
+        let budget = Budget::ordered(&LIMITS);
         let (first, mut one) = lane(&budget).await;
         let (_second, mut two) = lane(&budget).await;
         let (_third, mut three) = lane(&budget).await;
@@ -252,7 +298,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_settled_leaves_all_that_he_has_not() {
-        let budget = budget();
+        let budget = Budget::ordered(&LIMITS);
         let (first, mut one) = lane(&budget).await;
         let (second, mut two) = lane(&budget).await;
         let (_third, mut three) = lane(&budget).await;
@@ -267,7 +313,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_woken() {
-        let budget = budget();
+        let budget = Budget::ordered(&LIMITS);
         let (first, mut one) = lane(&budget).await;
         let (_second, mut two) = lane(&budget).await;
         one.pass(64 * MIB).await;
@@ -275,6 +321,24 @@ mod tests {
         assert!(waiting.as_mut().now_or_never().is_none());
         drop((one, first));
         waiting.await;
+    }
+
+    #[tokio::test]
+    async fn without_order_who_asked_first_is_the_first() {
+        let budget = Budget::of(&LIMITS);
+        let (_first, mut one) = lane(&budget).await;
+        let (_second, mut two) = lane(&budget).await;
+        let (_third, mut three) = lane(&budget).await;
+        assert!(two.pass(64 * MIB).now_or_never().is_some(), "the first part may never ask for any");
+        assert!(one.pass(64 * MIB).now_or_never().is_none());
+        assert!(three.pass(20 * MIB).now_or_never().is_some());
+        two.give_back();
+        assert!(two.pass(64 * MIB).now_or_never().is_none(), "it has had its turn");
+        assert!(one.pass(64 * MIB).now_or_never().is_some());
+        one.give_back();
+        assert!(three.take(192 * MIB).now_or_never().is_some(), "now it is the first");
+        drop(three);
+        assert!(two.pass(64 * MIB).now_or_never().is_some());
     }
 
     #[tokio::test]

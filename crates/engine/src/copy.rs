@@ -267,6 +267,7 @@ impl Run {
             hashed: ready.hashed.clone(),
             limits: self.limits(),
             lanes: ready.plan.lanes as usize,
+            ordered: self.request.job.sink.format.is_some(),
             digest: ready.plan.verify >= VerifyLevel::Transferred || screens,
             counters: self.counters.clone(),
             tolerate: ready.tolerate.clone(),

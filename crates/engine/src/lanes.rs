@@ -35,6 +35,8 @@ pub(crate) struct Work {
     pub(crate) hashed: Vec<dmg_connector::Column>,
     pub(crate) limits: BatchLimits,
     pub(crate) lanes: usize,
+    /// Whether parts get into the target in their order, as they do into a file.
+    pub(crate) ordered: bool,
     pub(crate) digest: bool,
     pub(crate) counters: Arc<Counters>,
     /// Rows that do not fit are left out; absent: the first one stops the copy.
@@ -151,7 +153,7 @@ pub(crate) fn crashed(error: impl std::error::Error + Send + Sync + 'static) -> 
 
 /// Runs all lanes to their end. The first failure stops the others.
 pub(crate) async fn run(work: Arc<Work>) -> Result<Moved> {
-    let budget = Budget::of(&work.limits);
+    let budget = if work.ordered { Budget::ordered(&work.limits) } else { Budget::of(&work.limits) };
     let mut tasks: TaskGroup<Result<Moved>> = TaskGroup::new();
     for _ in 0..work.lanes {
         let (work, seat) = (work.clone(), budget.seat());
