@@ -125,6 +125,21 @@ fn what_is_no_parquet_is_refused() {
 }
 
 #[test]
+fn a_dictionary_announces_no_more_than_its_page_has_room_for() {
+    let columns = [column("note", Kind::Text)];
+    let texts: ArrayRef = Arc::new(StringArray::from(["a", "b", "a", "b", "a", "b"].repeat(100)));
+    let batch = RecordBatch::try_new(schema(&columns), vec![texts]).expect("columns fit");
+    let mut bytes = write(snappy().as_ref(), &columns, &[batch]).expect("it is written").to_vec();
+    assert!(read(snappy().as_ref(), &bytes.clone().into(), &[], LIMITS).is_ok());
+    // What a dictionary says of itself begins with the number of its values: 2, of five octets each.
+    let at = bytes.windows(3).position(|three| three == [0x4c, 0x15, 4]).expect("a dictionary");
+    bytes[at + 2] = 6;
+    let refused = fault(read(snappy().as_ref(), &bytes.into(), &[], LIMITS));
+    assert_eq!(refused.code, "UserErrorFileFormat");
+    assert!(refused.message.ends_with("a dictionary in it announces more values than it has room for."), "{refused}");
+}
+
+#[test]
 fn a_changed_byte_in_a_fragment_changes_the_rows_or_is_refused() {
     let batch = many(50);
     let columns = columns_of(&batch);

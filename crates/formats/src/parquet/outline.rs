@@ -9,9 +9,14 @@ const GROUPS_DEPTH_MAX: usize = 64;
 /// The field of a footer that holds the schema, and the field of a schema's element that counts its children.
 const SCHEMA: i16 = 2;
 const CHILDREN: i16 = 5;
-/// The fields of a page's header that hold its sizes.
+/// The fields of a page's header that hold its sizes and what a page of each sort says of itself, and in that its
+/// values' number.
 const UNCOMPRESSED: i16 = 2;
 const COMPRESSED: i16 = 3;
+const DATA: i16 = 5;
+const DICTIONARY: i16 = 7;
+const DATA_V2: i16 = 8;
+const VALUES: i16 = 1;
 
 type Answer<T> = Result<T, &'static str>;
 
@@ -27,23 +32,50 @@ pub(super) fn check(footer: &[u8]) -> Answer<()> {
     Ok(())
 }
 
-/// Bytes of a page when it is decompressed, from the header that the bytes begin with, and where the next header is.
-pub(super) fn page(bytes: &[u8]) -> Answer<(usize, usize)> {
+/// What a page's header says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    /// Its bytes when it is decompressed.
+    pub(super) bytes: usize,
+    /// How many values it announces.
+    pub(super) values: usize,
+    /// Whether these are a dictionary.
+    pub(super) dictionary: bool,
+    /// Where the next header is, from the beginning of this one.
+    pub(super) next: usize,
+}
+
+/// The page whose header the bytes begin with.
+pub(super) fn page(bytes: &[u8]) -> Answer<Page> {
     // There is no list in such a header.
     let mut walk = Walk { rest: bytes, elements_left: 0, open: Vec::new() };
-    let (mut field, mut uncompressed, mut compressed) = (0, None, None);
+    let (mut field, mut uncompressed, mut compressed, mut values, mut dictionary) = (0, None, None, Some(0), false);
     while let Some(kind) = walk.field(&mut field)? {
-        match field {
-            UNCOMPRESSED if kind == 5 => uncompressed = Some(walk.number()?),
-            COMPRESSED if kind == 5 => compressed = Some(walk.number()?),
+        match (field, kind) {
+            (UNCOMPRESSED, 5) => uncompressed = Some(walk.number()?),
+            (COMPRESSED, 5) => compressed = Some(walk.number()?),
+            (DATA | DICTIONARY | DATA_V2, 12) => {
+                dictionary |= field == DICTIONARY;
+                let mut field = 0;
+                while let Some(kind) = walk.field(&mut field)? {
+                    match (field, kind) {
+                        (VALUES, 5) => values = values.max(Some(walk.number()?)),
+                        _ => walk.value(kind, DEPTH_MAX - 1, false)?,
+                    }
+                }
+            }
             _ => walk.value(kind, DEPTH_MAX, false)?,
         }
     }
-    let size = |zigzag: Option<u64>| {
-        let even = zigzag.filter(|zigzag| zigzag & 1 == 0).and_then(|zigzag| usize::try_from(zigzag >> 1).ok());
-        even.ok_or("a page of it has no size")
-    };
-    Ok((size(uncompressed)?, (bytes.len() - walk.rest.len()).saturating_add(size(compressed)?)))
+    let size = |zigzag: u64| usize::try_from(zigzag >> 1).ok().filter(|_| zigzag & 1 == 0);
+    let sized = |zigzag: Option<u64>| zigzag.and_then(size).ok_or("a page of it has no size");
+    let header = bytes.len() - walk.rest.len();
+    Ok(Page {
+        bytes: sized(uncompressed)?,
+        values: values.and_then(size).unwrap_or(usize::MAX),
+        dictionary,
+        next: header.saturating_add(sized(compressed)?),
+    })
 }
 
 struct Walk<'a> {
@@ -208,7 +240,12 @@ mod tests {
     fn a_page_tells_its_sizes() {
         // Its type, 300 bytes decompressed, 7 as they stand, and a structure with a count and an encoding.
         let header = [0x15, 0, 0x15, 0xd8, 4, 0x15, 14, 0x2c, 0x15, 2, 0x15, 0, 0, 0];
-        assert_eq!(page(&[&header[..], &[9; 20]].concat()), Ok((300, header.len() + 7)));
+        let page_of = |values, dictionary| Ok(Page { bytes: 300, values, dictionary, next: header.len() + 7 });
+        assert_eq!(page(&[&header[..], &[9; 20]].concat()), page_of(1, false));
+        // The same as a dictionary of one value, and of fewer than none.
+        let dictionary = |values: u8| [&header[..7], &[0x4c, 0x15, values, 0x15, 0, 0, 0]].concat();
+        assert_eq!(page(&dictionary(2)), page_of(1, true));
+        assert_eq!(page(&dictionary(1)), page_of(usize::MAX, true));
         assert_eq!(page(&header[..header.len() - 1]), Err(SHORT));
         assert_eq!(page(&[0]), Err("a page of it has no size"));
         assert_eq!(page(&[0x15, 0, 0x15, 1, 0x15, 14, 0]), Err("a page of it has no size"));

@@ -82,9 +82,12 @@ pub(super) async fn part(
     let most = limits.value_bytes as u64 * ROW_GROUP_VALUES;
     let mut room = Room::here();
     let chunks = fetch(file.as_ref(), group, &label, most, &mut room).await?;
-    let (column, page, copies) = longest_page(&chunks, group);
+    let (column, page, copies) = longest_page(&chunks, group).map_err(|what| fault::file(&label, what))?;
     let beside = limits.value_bytes.saturating_mul(BUDGET_VALUES).saturating_add(BEYOND_BYTES);
-    if page.saturating_mul(copies) > beside.saturating_sub(chunks.bytes()) {
+    // A value of it may be as long as a value may be.
+    let decoded = page.saturating_mul(copies).saturating_add(page.min(limits.value_bytes));
+    let needed = chunks.bytes().saturating_add(decoded);
+    if needed > beside {
         let name = shape.columns.get(column).map_or("", |column| column.name.as_str());
         let (label, part) = (&label, &part.label);
         let message = format!(
@@ -147,24 +150,37 @@ fn longest_repeated(chunks: &Chunks, group: &RowGroupMetaData) -> std::result::R
 }
 
 /// The page that takes most memory: its column, its bytes when it is decompressed, and how often the decoder holds them,
-/// which copies dictionaries. Headers that are not as they should be, the decoder itself will name.
-fn longest_page(chunks: &Chunks, group: &RowGroupMetaData) -> (usize, usize, usize) {
+/// which copies dictionaries. The decoder would make room for as many values as a dictionary announces. What lies outside of
+/// the row group, it will name itself.
+fn longest_page(chunks: &Chunks, group: &RowGroupMetaData) -> std::result::Result<(usize, usize, usize), &'static str> {
     let mut longest = (0, 0, 1);
     for (index, column) in group.columns().iter().enumerate() {
+        let width = match column.column_type() {
+            Physical::INT32 | Physical::FLOAT | Physical::BYTE_ARRAY => 4,
+            Physical::INT64 | Physical::DOUBLE => 8,
+            Physical::INT96 => 12,
+            Physical::FIXED_LEN_BYTE_ARRAY => usize::try_from(column.column_descr().type_length()).unwrap_or(1).max(1),
+            Physical::BOOLEAN => 1,
+        };
         let (start, length) = column.byte_range();
-        let mut at = start;
+        let (mut at, mut values) = (start, usize::try_from(column.num_values()).unwrap_or(0));
         while at < start + length
+            && values > 0
             && let Ok(rest) = chunks.from(at)
-            && let Ok((bytes, next)) = outline::page(&rest)
         {
-            let copies = if at == start && column.dictionary_page_offset().is_some() { 2 } else { 1 };
-            if bytes.saturating_mul(copies) > longest.1 * longest.2 {
-                longest = (index, bytes, copies);
+            let page = outline::page(&rest).map_err(|_| "the header of a page in it is damaged")?;
+            if page.dictionary && page.values > page.bytes / width {
+                return Err("a dictionary in it announces more values than it has room for");
             }
-            at = at.saturating_add(next as u64);
+            values = values.saturating_sub(if page.dictionary { 0 } else { page.values });
+            let copies = if page.dictionary { 2 } else { 1 };
+            if page.bytes.saturating_mul(copies) > longest.1 * longest.2 {
+                longest = (index, page.bytes, copies);
+            }
+            at = at.saturating_add(page.next as u64);
         }
     }
-    longest
+    Ok(longest)
 }
 
 /// Decodes a fragment again.
