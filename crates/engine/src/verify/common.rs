@@ -94,10 +94,11 @@ fn numbers(a: Kind, b: Kind) -> Option<Common> {
     };
     let (whole, scale) = (x.0.max(y.0), x.1.max(y.1));
     let decimal = |kind: Kind| matches!(kind, Kind::Decimal { .. });
-    if !decimal(a) && !decimal(b) {
-        if let Some(found) = both(Kind::Int64).or_else(|| both(Kind::UInt64)) {
-            return Some(found);
-        }
+    if !decimal(a)
+        && !decimal(b)
+        && let Some(found) = both(Kind::Int64).or_else(|| both(Kind::UInt64))
+    {
+        return Some(found);
     }
     both(Kind::Decimal { precision: (whole + scale <= 38).then_some(whole + scale)?, scale })
 }

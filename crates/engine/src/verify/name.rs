@@ -132,8 +132,11 @@ fn of_group(group: &Group, left: &Rows, right: &Rows, found: &mut Vec<Difference
     }
 }
 
-/// By key, then by the rest of the row; numbers as numbers.
-fn order(difference: &Difference, key: &[usize]) -> (Vec<(i128, String)>, Change, Vec<(i128, String)>) {
+/// A value's place among others: numbers as numbers, then texts.
+type Ordinal = (i128, String);
+
+/// By key, then by the rest of the row.
+fn order(difference: &Difference, key: &[usize]) -> (Vec<Ordinal>, Change, Vec<Ordinal>) {
     let row = if difference.change == Change::OnlyTo { &difference.to } else { &difference.from };
     let one = |at: usize| {
         let text = row[at].clone().unwrap_or_default();
