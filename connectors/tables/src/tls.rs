@@ -11,6 +11,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -63,11 +64,24 @@ pub(crate) async fn encrypt(
     trust: Trust,
     session: &Session,
 ) -> std::result::Result<TlsStream<TcpStream>, Failure> {
+    encrypt_with(stream, host, place, trust, session, |_| {}).await
+}
+
+/// The same on any stream, with a last word on the configuration. Nothing of it may say less about who is trusted.
+pub(crate) async fn encrypt_with<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    host: &str,
+    place: &str,
+    trust: Trust,
+    session: &Session,
+    adjust: impl FnOnce(&mut ClientConfig),
+) -> std::result::Result<TlsStream<S>, Failure> {
     let refuse = |error: Box<dyn std::error::Error + Send + Sync>| {
         let message = format!("{place} has no TLS certificate that this gateway trusts.");
         Failure::Refused(dmg_connector::Error::caused(Fault::new("NetworkErrorTls", message), error))
     };
-    let config = config(trust, session).map_err(|error| refuse(error.into()))?;
+    let mut config = config(trust, session).map_err(|error| refuse(error.into()))?;
+    adjust(&mut config);
     let name = ServerName::try_from(host.to_owned()).map_err(|error| refuse(error.into()))?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());

@@ -301,13 +301,9 @@ fn sql_server(name: &str, members: &Members, settings: &mut Map<String, Value>) 
     let integrated = members.text(&["integratedsecurity", "trustedconnection"]).map(|value| value.to_lowercase());
     let windows = kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("Windows"))
         || integrated.as_deref().is_some_and(|value| ["true", "yes", "sspi"].contains(&value));
-    if windows {
-        return Err(unsupported(format!("The linked service \"{name}\" logs in to SQL Server by Windows."))
-            .remedy("Use a log-in of the server: Integrated Security=False with User ID and Password."));
-    }
     let identity = ["serviceprincipalid", "tenant", "authentication"].iter().any(|m| members.text(&[m]).is_some());
     let token = kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("AccessToken"));
-    let known = |kind: &str| ["sql", "basic", "accesstoken"].contains(&kind.to_lowercase().as_str());
+    let known = |kind: &str| ["sql", "basic", "windows", "accesstoken"].contains(&kind.to_lowercase().as_str());
     if identity || kind.as_deref().is_some_and(|kind| !known(kind)) {
         return Err(unsupported(format!(
             "The linked service \"{name}\" logs in with an identity of the cloud, for which this gateway fetches no token."
@@ -327,6 +323,14 @@ fn sql_server(name: &str, members: &Members, settings: &mut Map<String, Value>) 
         }
     }
     settings.insert("encrypt".to_owned(), json!(sql_server_encrypt(members)));
+    if windows {
+        settings.insert("authenticationType".to_owned(), json!("Windows"));
+        let named = settings.contains_key("user") || members.text(&["encryptedcredential"]).is_some();
+        let message =
+            format!("The linked service \"{name}\" logs in to SQL Server as the account of Windows the gateway runs under.");
+        let remedy = "Add an account of its own: userName DOMAIN\\user (or user@domain.example) and password.";
+        return if named { Ok(()) } else { Err(unsupported(message).remedy(remedy)) };
+    }
     if token {
         settings.insert("authenticationType".to_owned(), json!("AccessToken"));
         return Ok(());

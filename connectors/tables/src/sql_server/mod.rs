@@ -4,6 +4,7 @@
 
 mod admit;
 mod call;
+mod carrier;
 mod catalog;
 mod cell;
 mod commit;
@@ -16,6 +17,7 @@ mod errors;
 pub(crate) mod fuzz;
 mod hold;
 mod moment;
+mod ntlm;
 mod pool;
 mod publish;
 mod read;
@@ -25,6 +27,7 @@ mod settings;
 mod tds;
 mod types;
 mod variant;
+mod windows;
 mod write;
 
 use std::sync::Arc;

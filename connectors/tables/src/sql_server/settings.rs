@@ -8,6 +8,7 @@ use dmg_protocol::catalog::{SettingDescriptor, SettingKind};
 use dmg_protocol::{Fault, Secret, Secrets};
 use serde_json::{Map, Value};
 
+use super::ntlm::Account;
 use super::route;
 use crate::settings::Settings;
 
@@ -49,6 +50,8 @@ impl Isolation {
 pub(super) enum Login {
     /// A log-in of the server.
     Sql { user: String, password: Secret<String> },
+    /// An account of Windows.
+    Windows { account: Account, password: Secret<String> },
     /// A token of Entra.
     Token(Secret<String>),
 }
@@ -144,11 +147,7 @@ fn login(settings: &Settings<'_>, secrets: &Secrets) -> Result<Login> {
     match kind.as_str() {
         "sql" | "sqlpassword" => {}
         "accesstoken" | "token" => {}
-        "windows" | "integrated" => {
-            let message = "Windows log-in to SQL Server is not supported by this gateway.";
-            let remedy = "Use a log-in of the server (authenticationType SQL) or an access token of Entra.";
-            return Err(Fault::new("UserErrorNotSupported", message).remedy(remedy).into());
-        }
+        "windows" | "integrated" => return windows(settings, secret("password")),
         "serviceprincipal" | "systemassignedmanagedidentity" | "userassignedmanagedidentity" | "managedidentity" => {
             let message =
                 "This gateway does not fetch tokens from Entra, which a log-in by an identity of the cloud needs.";
@@ -169,6 +168,18 @@ fn login(settings: &Settings<'_>, secrets: &Secrets) -> Result<Login> {
         return Err(settings.refuse("user", "is missing"));
     }
     Ok(Login::Sql { user, password: secret("password").unwrap_or_else(|| Secret::new(String::new())) })
+}
+
+fn windows(settings: &Settings<'_>, password: Option<Secret<String>>) -> Result<Login> {
+    let user = settings.text("user")?.unwrap_or_default();
+    let (false, Some(password)) = (user.is_empty(), password) else {
+        let message = "This gateway does not log in to SQL Server as the account of Windows it runs under.";
+        let remedy =
+            "Give an account of its own for this: user DOMAIN\\user (or user@domain.example) and its password.";
+        return Err(Fault::new("UserErrorNotSupported", message).remedy(remedy).into());
+    };
+    let refuse = || settings.refuse("user", "must be DOMAIN\\user, user@domain or user where Windows logs in");
+    Ok(Login::Windows { account: Account::parse(user).ok_or_else(refuse)?, password })
 }
 
 fn encrypt(settings: &Settings<'_>) -> Result<Encrypt> {
@@ -244,7 +255,7 @@ pub(super) const SETTINGS: &[SettingDescriptor] = &[
     number("port", &[], true, "TCP port; 1433 if absent."),
     needed("database", &["initial catalog", "db"], "Database."),
     text("user", &["username", "user name", "uid", "user id"], "Log-in."),
-    text("authenticationType", &[], "SQL (default) or AccessToken; Windows is refused."),
+    text("authenticationType", &[], "SQL (default), Windows (with user DOMAIN\\user and password) or AccessToken."),
     text("encrypt", &[], "mandatory (default), optional or strict."),
     text("trustServerCertificate", &[], "true to take any certificate; false if absent."),
     text("hostNameInCertificate", &[], "Name the server's certificate must have, where it is not the host's."),
@@ -307,6 +318,26 @@ mod tests {
     }
 
     #[test]
+    fn an_account_of_windows_needs_a_name_and_a_password() {
+        let password = [("password".to_owned(), Secret::from("p"))].into_iter().collect::<Secrets>();
+        for (user, expected) in [
+            ("CORP\\etl", Ok(("CORP", "etl"))),
+            ("etl@corp.example", Ok(("", "etl@corp.example"))),
+            ("", Err("UserErrorNotSupported")),
+            ("CORP\\", Err("UserErrorSettings")),
+        ] {
+            let settings = json!({"host": "db01", "authenticationType": "windows", "user": user});
+            let found = with_secrets(settings, &password);
+            let found = match found.as_ref().map(|server| &server.login) {
+                Ok(Login::Windows { account, .. }) => Ok((account.domain.as_str(), account.user.as_str())),
+                Ok(_) => panic!("another log-in"),
+                Err(error) => Err(error.fault.code.as_str()),
+            };
+            assert_eq!(found, expected, "{user}");
+        }
+    }
+
+    #[test]
     fn addresses() {
         for (host, expected) in [
             ("db01", Some(("db01", 1433))),
@@ -329,6 +360,7 @@ mod tests {
     fn what_is_refused_says_why() {
         for (settings, expected) in [
             (json!({"host": "db01", "authenticationType": "Windows"}), "UserErrorNotSupported"),
+            (json!({"host": "db01", "authenticationType": "Integrated", "user": ""}), "UserErrorNotSupported"),
             (json!({"host": "db01", "authenticationType": "ServicePrincipal"}), "UserErrorNotSupported"),
             (json!({"host": "db01", "authenticationType": "SystemAssignedManagedIdentity"}), "UserErrorNotSupported"),
             (json!({"host": "db01", "authenticationType": "Kerberos"}), "UserErrorSettings"),

@@ -17,7 +17,6 @@ use tiberius::{
     AuthMethod, Client, ColumnData, Command, CommandItem, Config, EncryptionLevel, QueryItem, QueryStream, Row,
     SqlBulkCopyOption, SqlBulkCopyOptions, TokenRow, numeric::Numeric, time, xml::XmlData,
 };
-use tokio::net::TcpStream;
 use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 
 use super::cell::{Cell, Value};
@@ -28,6 +27,7 @@ use super::errors::{self, ServerError};
 use super::route;
 use super::settings::{Encrypt, Login, Server};
 use super::variant;
+use super::windows::{self, Line};
 
 /// A server may send us on to another address this often.
 const REDIRECTS_MAX: u32 = 2;
@@ -38,7 +38,7 @@ const CANCEL_SECONDS: u64 = 5;
 
 /// A session.
 pub(super) struct Tds {
-    client: Client<Compat<TcpStream>>,
+    client: Client<Compat<Line>>,
     place: String,
     ambient: Ambient,
     /// False while an answer is under way: who leaves then leaves a session nobody may use.
@@ -55,7 +55,13 @@ impl Tds {
                 let message = format!("{place} cannot be reached: {error}.");
                 Error::caused(Fault::new("NetworkErrorStoreUnreachable", message), error)
             })?;
-            match Client::connect(config(server, &host, port), stream.compat_write()).await {
+            let line = match &server.login {
+                Login::Windows { account, password } => {
+                    windows::log_in(server, &host, port, stream, account, password).await?
+                }
+                Login::Sql { .. } | Login::Token(_) => Line::plain(stream),
+            };
+            match Client::connect(config(server, &host, port), line.compat_write()).await {
                 Ok(client) => {
                     let ambient = server.session.ambient.clone();
                     return Ok(Tds { client, place, ambient, settled: true });
@@ -67,7 +73,7 @@ impl Tds {
                     }
                     (host, port) = (to, at);
                 }
-                Err(error) => return Err(refused(&place, error)),
+                Err(error) => return Err(refused(server, error)),
             }
         }
         let message = format!("{place} sends its clients on from one address to the next.");
@@ -93,10 +99,12 @@ fn config(server: &Server, host: &str, port: u16) -> Config {
     if let Some(bytes) = server.packet_bytes {
         config.packet_size(bytes);
     }
-    config.encryption(match server.encrypt {
-        Encrypt::Optional => EncryptionLevel::Off,
-        Encrypt::Mandatory => EncryptionLevel::Required,
-        Encrypt::Strict => EncryptionLevel::Strict,
+    config.encryption(match (&server.login, server.encrypt) {
+        // It begins on a line that is encrypted already and on which the account has proved itself.
+        (Login::Windows { .. }, _) => EncryptionLevel::NotSupported,
+        (_, Encrypt::Optional) => EncryptionLevel::Off,
+        (_, Encrypt::Mandatory) => EncryptionLevel::Required,
+        (_, Encrypt::Strict) => EncryptionLevel::Strict,
     });
     if server.trust_certificate || server.encrypt == Encrypt::Optional {
         config.trust_cert();
@@ -110,18 +118,40 @@ fn config(server: &Server, host: &str, port: u16) -> Config {
     }
     config.authentication(match &server.login {
         Login::Sql { user, password } => AuthMethod::sql_server(user, password.expose()),
+        Login::Windows { .. } => AuthMethod::None,
         Login::Token(token) => AuthMethod::aad_token(token.expose()),
     });
     config
 }
 
-fn refused(place: &str, error: tiberius::error::Error) -> Error {
+fn refused(server: &Server, error: tiberius::error::Error) -> Error {
+    let place = &server.place();
     match error {
+        tiberius::error::Error::Server(token) if matches!(server.login, Login::Windows { .. }) => {
+            let mut error = errors::error(place, &server_error(&token));
+            error.fault = Box::new(of_windows(*error.fault, token.code()));
+            error
+        }
         tiberius::error::Error::Tls(what) => {
             let message = format!("{place} has no TLS certificate that this gateway trusts.");
             Error::caused(Fault::new("NetworkErrorTls", message), what)
         }
         other => failed(place, other),
+    }
+}
+
+/// What to do about an account of Windows that was refused.
+fn of_windows(fault: Fault, number: u32) -> Fault {
+    match number {
+        18_452 => fault.remedy(
+            "Check domain, user (as DOMAIN\\user or user@domain.example) and password: a server says the same of a wrong \
+             password, of a domain it does not trust, and where it takes Kerberos only or asks for extended protection.",
+        ),
+        18_456 => fault.remedy(
+            "Check the user (as DOMAIN\\user or user@domain.example), and have the server make a log-in for that account \
+             of Windows: CREATE LOGIN [DOMAIN\\user] FROM WINDOWS.",
+        ),
+        _ => fault,
     }
 }
 
@@ -501,7 +531,7 @@ impl Tds {
 }
 
 async fn called(
-    client: &mut Client<Compat<TcpStream>>,
+    client: &mut Client<Compat<Line>>,
     place: &str,
     name: &str,
     arguments: &[Argument],

@@ -20,6 +20,7 @@ mod sql_server_conduct;
 mod sql_server_copy;
 mod sql_server_routines;
 mod sql_server_support;
+mod sql_server_windows;
 mod sql_server_wire;
 mod sqlite_read;
 mod sqlite_write;

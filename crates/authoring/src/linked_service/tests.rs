@@ -192,6 +192,37 @@ fn a_token_given_with_the_linked_service_logs_in() {
 }
 
 #[test]
+fn an_account_of_windows_logs_in_by_either_dialect() {
+    let expected = |encrypt: &str| {
+        json!({"host": "db01", "database": "d", "user": "CORP\\u", "encrypt": encrypt, "authenticationType": "Windows"})
+    };
+    check(
+        Dialect::V1,
+        "OnPremisesSqlServer",
+        json!({"connectionString": "Data Source=db01;Initial Catalog=d;Integrated Security=True;", "gatewayName": "g",
+            "username": "CORP\\u", "password": "**********"}),
+        "sqlserver",
+        expected("optional"),
+    );
+    check(
+        Dialect::V2,
+        "SqlServer",
+        json!({"connectionString": "Data Source=db01;Initial Catalog=d;Integrated Security=SSPI", "userName": "CORP\\u",
+            "password": {"type": "SecureString", "value": "**********"}}),
+        "sqlserver",
+        expected("optional"),
+    );
+    check(
+        Dialect::V2,
+        "SqlServer",
+        json!({"server": "db01", "database": "d", "authenticationType": "Windows", "userName": "CORP\\u",
+            "password": {"type": "SecureString", "value": "**********"}}),
+        "sqlserver",
+        expected("mandatory"),
+    );
+}
+
+#[test]
 fn refusals_read_well() {
     let texts: Vec<String> = [
         (Dialect::V1, "OnPremisesSqlServer", json!({"connectionString": "Data Source=s", "gatewayName": "g"})),
