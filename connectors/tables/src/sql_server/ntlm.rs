@@ -375,6 +375,25 @@ mod tests {
     }
 
     #[test]
+    fn no_damaged_challenge_breaks_the_answer() {
+        let good = challenge(&info(&[(1, b"S\0"), (6, &[0; 4]), (7, &[1; 8]), (10, &[3; 16])]));
+        let ours = Ours { nonce: [7; 8], moment: 1, target: "MSSQLSvc/h:1", bindings: Some([5; 16]), workstation: "" };
+        let mut answered = 0;
+        for at in 0..good.len() {
+            for byte in 0..=255 {
+                let mut message = good.clone();
+                message[at] = byte;
+                if let Ok(challenge) = read(&message) {
+                    let answer = authenticate(&account(), "Password", &challenge, &ours);
+                    assert!(answer.len() < 1024 && field(&answer, 20).is_ok());
+                    answered += 1;
+                }
+            }
+        }
+        assert!(answered > 1000, "most of what a server says is its own affair");
+    }
+
+    #[test]
     fn proofs_are_sealed_where_the_server_tells_the_time() {
         let ours = Ours { nonce: [7; 8], moment: 1, target: "MSSQLSvc/db01:1433", bindings: None, workstation: "GW" };
         for (said, sealed) in [(info(&[(7, &[9; 8])]), true), (info(&[(2, b"D\0")]), false)] {

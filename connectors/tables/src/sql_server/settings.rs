@@ -50,8 +50,8 @@ impl Isolation {
 pub(super) enum Login {
     /// A log-in of the server.
     Sql { user: String, password: Secret<String> },
-    /// An account of Windows.
-    Windows { account: Account, password: Secret<String> },
+    /// An account of Windows. Settings are checked without secrets too, so the password is missed at log-in only.
+    Windows { account: Account, password: Option<Secret<String>> },
     /// A token of Entra.
     Token(Secret<String>),
 }
@@ -172,14 +172,18 @@ fn login(settings: &Settings<'_>, secrets: &Secrets) -> Result<Login> {
 
 fn windows(settings: &Settings<'_>, password: Option<Secret<String>>) -> Result<Login> {
     let user = settings.text("user")?.unwrap_or_default();
-    let (false, Some(password)) = (user.is_empty(), password) else {
-        let message = "This gateway does not log in to SQL Server as the account of Windows it runs under.";
-        let remedy =
-            "Give an account of its own for this: user DOMAIN\\user (or user@domain.example) and its password.";
-        return Err(Fault::new("UserErrorNotSupported", message).remedy(remedy).into());
-    };
+    if user.is_empty() {
+        return Err(nobody().into());
+    }
     let refuse = || settings.refuse("user", "must be DOMAIN\\user, user@domain or user where Windows logs in");
     Ok(Login::Windows { account: Account::parse(user).ok_or_else(refuse)?, password })
+}
+
+/// Windows is to log in, and nobody says as whom, or with which password.
+pub(super) fn nobody() -> Fault {
+    let message = "This gateway does not log in to SQL Server as the account of Windows it runs under.";
+    let remedy = "Give an account of its own for this: user DOMAIN\\user (or user@domain.example) and its password.";
+    Fault::new("UserErrorNotSupported", message).remedy(remedy)
 }
 
 fn encrypt(settings: &Settings<'_>) -> Result<Encrypt> {
@@ -318,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_of_windows_needs_a_name_and_a_password() {
+    fn an_account_of_windows_needs_a_name() {
         let password = [("password".to_owned(), Secret::from("p"))].into_iter().collect::<Secrets>();
         for (user, expected) in [
             ("CORP\\etl", Ok(("CORP", "etl"))),
@@ -359,7 +363,7 @@ mod tests {
     #[test]
     fn what_is_refused_says_why() {
         for (settings, expected) in [
-            (json!({"host": "db01", "authenticationType": "Windows"}), "UserErrorNotSupported"),
+            (json!({"host": "db01", "authenticationType": "Windows", "user": ""}), "UserErrorNotSupported"),
             (json!({"host": "db01", "authenticationType": "Integrated", "user": ""}), "UserErrorNotSupported"),
             (json!({"host": "db01", "authenticationType": "ServicePrincipal"}), "UserErrorNotSupported"),
             (json!({"host": "db01", "authenticationType": "SystemAssignedManagedIdentity"}), "UserErrorNotSupported"),

@@ -57,7 +57,7 @@ impl Tds {
             })?;
             let line = match &server.login {
                 Login::Windows { account, password } => {
-                    windows::log_in(server, &host, port, stream, account, password).await?
+                    windows::log_in(server, &host, port, stream, account, password.as_ref()).await?
                 }
                 Login::Sql { .. } | Login::Token(_) => Line::plain(stream),
             };

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::carrier::{Carrier, Master};
 use super::errors;
 use super::ntlm::{self, Account, Ours, Unreadable};
-use super::settings::{Encrypt, Server};
+use super::settings::{self, Encrypt, Server};
 use crate::tls::{self, Trust};
 
 const PRELOGIN: u8 = 0x12;
@@ -74,8 +74,9 @@ pub(super) async fn log_in(
     port: u16,
     tcp: TcpStream,
     account: &Account,
-    password: &Secret<String>,
+    password: Option<&Secret<String>>,
 ) -> Result<Line> {
+    let password = password.ok_or_else(settings::nobody)?;
     let place = server.place();
     let broken = |error: io::Error| errors::broken(&place, error);
     let strict = server.encrypt == Encrypt::Strict;

@@ -95,6 +95,13 @@ async fn names_are_taken_as_windows_takes_them_and_others_are_refused() {
         assert_eq!(server.asked("windows: "), before + 1, "one try: the domain counts them and locks the account");
         assert!(server.asked(&format!("windows: {why}")) > 0, "{user}: {:?}", server.fixture.requests());
     }
+    // Without a password nothing is tried.
+    let before = server.asked("windows: ");
+    let settings = server.settings_with(json!({ "authenticationType": "Windows", "user": ACCOUNT }));
+    let store = dmg_tables::store("sqlserver").expect("is in the list");
+    let connection = store.open(&settings, &Secrets::none(), Session::new(Ambient::real(), "dmg/probe")).await;
+    let refused = connection.expect("settings are checked without secrets").probe().await.expect_err("no password");
+    assert_eq!((refused.fault.code.as_str(), server.asked("windows: ")), ("UserErrorNotSupported", before));
     // The log-in of the server's own goes on as it did.
     let own = server.open(server.settings(), "dmg/own").await.expect("opens").probe().await.expect("logs in");
     assert!(own.starts_with("SQL Server "), "{own}");
