@@ -4,8 +4,8 @@
 
 mod align;
 mod buckets;
-mod common;
 mod count;
+mod meeting;
 mod name;
 mod pairs;
 mod scan;

@@ -49,9 +49,9 @@ const CODES: &[(u32, &str)] = &[
     (1204, "StoreErrorFailed"),
     (1205, "StoreErrorConflict"),
     (1222, "StoreErrorConflict"),
-    (1505, "UserErrorValue"),
-    (2601, "UserErrorValue"),
-    (2627, "UserErrorValue"),
+    (1505, "UserErrorDuplicateKey"),
+    (2601, "UserErrorDuplicateKey"),
+    (2627, "UserErrorDuplicateKey"),
     (2628, "UserErrorValue"),
     (2705, "UserErrorName"),
     (2714, "UserErrorTargetExists"),
@@ -108,7 +108,7 @@ pub(super) fn fault(place: &str, error: &ServerError) -> Fault {
     let raised = error.number >= 50_000;
     let mut message = match code {
         _ if raised => format!("{place} refused a value: a trigger or procedure stopped it (error {})", error.number),
-        "UserErrorValue" => format!("{place} refused a value: {}", refusal(error)),
+        "UserErrorValue" | "UserErrorDuplicateKey" => format!("{place} refused a value: {}", refusal(error)),
         _ => format!("{place} reports: {} (error {})", error.message.trim().trim_end_matches('.'), error.number),
     };
     message.push('.');
@@ -239,8 +239,8 @@ mod tests {
         for (number, code) in [
             (208, "UserErrorTableMissing"),
             (207, "UserErrorColumnMissing"),
-            (2627, "UserErrorValue"),
-            (2601, "UserErrorValue"),
+            (2627, "UserErrorDuplicateKey"),
+            (2601, "UserErrorDuplicateKey"),
             (515, "UserErrorValue"),
             (547, "UserErrorValue"),
             (8152, "UserErrorValue"),

@@ -162,7 +162,7 @@ async fn what_the_target_refuses_changes_nothing() {
     for (from, to, expected, naming) in [
         ("src", "short", "UserErrorValue", "column \"name\" (nvarchar(2)) in row 1 of its part is longer"),
         ("holes", "required", "UserErrorValue", "column \"name\" (nvarchar(400)) in row 1 of its part is NULL"),
-        ("src", "keyed", "UserErrorValue", "a row whose key is there already"),
+        ("src", "keyed", "UserErrorDuplicateKey", "a row whose key is there already"),
     ] {
         let source = server.source(table(from), 1, 5000).await.expect("opens");
         let mut sink = server.sink(request(RUN, 1, to, WriteMode::Append)).await.expect("opens");

@@ -8,7 +8,7 @@ use dmg_protocol::job::ColumnMapping;
 use dmg_protocol::{Fault, Kind};
 
 use super::align::Align;
-use super::common::{Apart, Common, common, handed_over, is_float};
+use super::meeting::{Apart, Common, common, handed_over, is_float};
 
 /// What the caller says about columns.
 #[derive(Debug, Clone, Default)]
