@@ -220,7 +220,7 @@ fn blob(moment: u64, nonce: [u8; 8], info: &[u8]) -> Vec<u8> {
 fn response_key(account: &Account, password: &str) -> Zeroizing<[u8; 16]> {
     let text = Zeroizing::new(utf16(password));
     let hash: Zeroizing<[u8; 16]> = Zeroizing::new(Md4::digest(&*text).into());
-    Zeroizing::new(hmac(&*hash, &[&utf16(&capitals(&account.user)), &utf16(&account.domain)]))
+    Zeroizing::new(hmac(&*hash, &[&utf16(capitals(&account.user)), &utf16(&account.domain)]))
 }
 
 /// Capitals one by one, as Windows has them: no letter becomes two.

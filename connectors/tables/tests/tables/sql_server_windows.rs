@@ -13,6 +13,7 @@ use dmg_connector::conformance::TableWorld as _;
 use dmg_protocol::{Secret, Secrets, WriteMode};
 use dmg_tds_fixture::{Armed, Encryption, Fault, Fixture, Options};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::sql_server_support::SqlServer;
 use crate::support::{copy, request, table};
@@ -189,4 +190,56 @@ async fn openssl_and_pyspnego_take_the_proof_and_find_it_bound_to_its_connection
     let Some((mut judge, port, _)) = judge("wrapped", "1.2", LONG) else { return };
     let said = probe_with(port, json!({}), "Grüße-Windows-2", None).await;
     assert!(said.contains("not taken") && judge.wait().expect("the judge ends").success(), "{said}");
+}
+
+/// Answers one log-in without encryption: these bytes to the pre-login, those to the log-in.
+async fn hostile(prelogin: Vec<u8>, login: Vec<u8>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let serve = async {
+        let (mut client, _) = listener.accept().await.expect("a client");
+        let mut heard = [0; 4096];
+        for answer in [prelogin, login] {
+            let _ = client.read(&mut heard).await;
+            let _ = client.write_all(&answer).await;
+        }
+    };
+    tokio::join!(serve, probe_with(port, json!({ "encrypt": "optional" }), PASSWORD, None)).1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_answers_instead_is_told_apart() {
+    let packet = |kind: u8, last: u8, content: &[u8]| {
+        let length = (content.len() + 8) as u16;
+        [&[kind, last][..], &length.to_be_bytes(), &[0, 0, 1, 0], content].concat()
+    };
+    let token = |content: &[u8]| [&[0xED][..], &(content.len() as u16).to_le_bytes(), content].concat();
+    let clear = packet(4, 1, &[1, 0, 6, 0, 1, 0xFF, 2]);
+    let spnego = [0xA1, 7, 0x30, 5, 0xA0, 3, 0x0A, 1, 0];
+    for (what, prelogin, login, expected) in [
+        ("Kerberos", &clear, packet(4, 1, &token(&spnego)), "UserErrorNotSupported"),
+        ("half a question", &clear, packet(4, 1, &token(b"NTLMSSP\0\x02\0\0\0")), "StoreErrorAnswer"),
+        ("a token longer than it is", &clear, packet(4, 1, &[0xED, 0xFF, 0xFF, 1]), "StoreErrorAnswer"),
+        ("another packet", &clear, packet(1, 1, &token(&spnego)), "StoreErrorAnswer"),
+        ("a packet of less than nothing", &clear, vec![4, 1, 0, 3, 0, 0, 0, 0], "StoreErrorAnswer"),
+        ("no end", &clear, packet(4, 0, &[0; 30_000]).repeat(6), "StoreErrorAnswer"),
+        ("silence", &clear, Vec::new(), "NetworkErrorStoreUnreachable"),
+        (
+            "no word of encryption",
+            &packet(4, 1, &[0, 0, 6, 0, 6, 0xFF, 0, 0, 0, 0, 0, 0]),
+            Vec::new(),
+            "StoreErrorAnswer",
+        ),
+        ("encryption that is not there", &packet(4, 1, &[1, 0xFF, 0xFF, 0, 1, 0xFF]), Vec::new(), "StoreErrorAnswer"),
+        (
+            "TLS that is none",
+            &packet(4, 1, &[1, 0, 6, 0, 1, 0xFF, 1]),
+            vec![4, 1, 0, 9, 0, 0, 0, 0, 7],
+            "NetworkErrorTls",
+        ),
+    ] {
+        let said = hostile(prelogin.clone(), login).await;
+        assert!(said.starts_with(expected), "{what}: {said}");
+        assert!(what != "Kerberos" || said.contains("Kerberos"), "{said}");
+    }
 }
