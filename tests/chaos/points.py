@@ -114,6 +114,11 @@ def again(trial):
     reached = os.path.exists(fired)
     trial.world.disarm()
     trial.notes.update(point=name, reached=reached, first=last["say"])
+    ended = trial.source.family == "sqlserver" and worker.fault and worker.fault["code"] == "UserErrorSourceChanged"
+    if ended and reached and name in broken:
+        # Its session is closed in the middle of rows, and the snapshot was its own: the next attempt reads everything.
+        trial.converges()
+        return
     if last["say"] != "finished":
         raise Wrong("done-again", f"{name}: {worker.fault or last}")
     trial.is_new()

@@ -326,8 +326,9 @@ fn sql_server(name: &str, members: &Members, settings: &mut Map<String, Value>) 
     if windows {
         settings.insert("authenticationType".to_owned(), json!("Windows"));
         let named = settings.contains_key("user") || members.text(&["encryptedcredential"]).is_some();
-        let message =
-            format!("The linked service \"{name}\" logs in to SQL Server as the account of Windows the gateway runs under.");
+        let message = format!(
+            "The linked service \"{name}\" logs in to SQL Server as the account of Windows the gateway runs under."
+        );
         let remedy = "Add an account of its own: userName DOMAIN\\user (or user@domain.example) and password.";
         return if named { Ok(()) } else { Err(unsupported(message).remedy(remedy)) };
     }

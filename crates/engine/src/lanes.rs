@@ -195,6 +195,8 @@ struct Try {
     left_out: LeftOut,
     /// Fault code of its end.
     broke: Option<String>,
+    /// How often its read was taken up where it was.
+    rereads: Tries,
 }
 
 impl<'a> Lane<'a> {
@@ -206,7 +208,8 @@ impl<'a> Lane<'a> {
 
     fn a_try(&self) -> Try {
         let left_out = LeftOut::new(self.work.sink.checkpoints());
-        Try { digester: self.blank.clone(), rows_read: 0, rows: 0, left_out, broke: None }
+        let rereads = Tries::of_part();
+        Try { digester: self.blank.clone(), rows_read: 0, rows: 0, left_out, broke: None, rereads }
     }
 
     /// Brings a part into the staging, once. If it breaks off on the way it is done again, where source and sink can.
@@ -367,13 +370,12 @@ impl Lane<'_> {
     }
 
     /// Takes the read up where it was.
-    async fn read_again(&mut self, part: &PartPlan, tried: &Try, mut error: Error) -> Result<BatchStream> {
-        let mut tries = Tries::of_part();
+    async fn read_again(&mut self, part: &PartPlan, tried: &mut Try, mut error: Error) -> Result<BatchStream> {
         loop {
             let code = error.fault.code.clone();
             // Kept for the case that the rows come in another order now.
             let broken = error.fault.clone();
-            tries.again(&self.work.ambient, error).await?;
+            tried.rereads.again(&self.work.ambient, error).await?;
             match reread::behind(self.work, part, tried.digester.sums(), self.blank.clone()).await {
                 Ok(Some(batches)) => {
                     self.moved.count_repeated(code, tried.rows);

@@ -311,6 +311,28 @@ fn a_part_whose_connection_is_cut_is_done_again() {
 }
 
 #[test]
+fn a_source_that_breaks_off_every_time_is_given_up() {
+    let database = need!(Database::create());
+    let between = Between::new(&database);
+    database.sql(
+        "CREATE TABLE source AS SELECT i AS id, repeat(md5(i::text), 8) AS name FROM generate_series(1, 50000) i; \
+         ANALYZE source",
+    );
+    // Enough to look at the table, and less than a batch of it: no try gets further than the one before.
+    between.proxy.set("cut way=down after=200000 times=0".parse().expect("a fault"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, to) = (&database.password_file, format!("file:{}/out.parquet", folder.path().display()));
+    let from = between.url(&database);
+    let copy = dmg(["copy", "--from", &from, "--table", "source", "--secret-file", file, "--to", &to]).output();
+    let copy = copy.expect("the copy ends");
+    let said = String::from_utf8_lossy(&copy.stderr);
+    assert!(said.contains("(NetworkErrorStoreUnreachable)"), "{said}");
+    let struck = between.proxy.seen().struck;
+    assert!((7..=30).contains(&struck), "seven tries for each of the parts under way, not {struck}");
+    assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 0, "nothing is left");
+}
+
+#[test]
 fn without_the_snapshots_holder_a_part_is_not_read_again() {
     let database = need!(Database::create());
     let between = Between::new(&database);
@@ -334,8 +356,9 @@ fn without_the_snapshots_holder_a_part_is_not_read_again() {
         let found = database.sql(&format!("SELECT count(pg_terminate_backend(pid)) FROM ({holder}) h"));
         (found.trim() != "0").then_some(())
     });
-    // Larger than what fits between the two, so that there are rows to come that can be cut off.
-    between.proxy.set("reset after=1 way=down times=1".parse().expect("a fault"));
+    // Larger than what fits between the two, so that there are rows to come that can be cut off. Twice, as the holder's
+    // last words may come after this and be taken for rows.
+    between.proxy.set("reset after=1 way=down times=2".parse().expect("a fault"));
     let answer = copy.wait_with_output().expect("the copy ends");
     let said = String::from_utf8_lossy(&answer.stderr);
     assert!(!answer.status.success(), "{said}");

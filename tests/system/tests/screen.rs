@@ -465,12 +465,13 @@ fn what_sql_server_fills_or_a_script_leaves_stops_the_copy() {
     let world = need!(World::sql_server());
     world.sql("CREATE TABLE target (id int NOT NULL, code AS (id % 2) PERSISTED, UNIQUE (code))");
     let run = Ambient::real().uuid();
-    let message = world.attempt(&world.job("id\n1\n2\n3\n", json!({ "mode": "append" })), &run).fault("UserErrorValue");
+    let message =
+        world.attempt(&world.job("id\n1\n2\n3\n", json!({ "mode": "append" })), &run).fault("UserErrorDuplicateKey");
     assert!(message.contains("a row whose key is there already"), "{message}");
     assert_eq!(world.sql("SELECT count(*) FROM target"), "0");
     world.sql("DROP TABLE target; CREATE TABLE target (id int NOT NULL PRIMARY KEY); INSERT INTO target VALUES (1)");
     let options = json!({ "mode": "append", "preCopyScript": "DELETE FROM target" });
-    let message = world.attempt(&world.job("id\n1\n1\n", options), &run).fault("UserErrorValue");
+    let message = world.attempt(&world.job("id\n1\n1\n", options), &run).fault("UserErrorDuplicateKey");
     assert!(message.contains("a row whose key is there already"), "{message}");
     assert_eq!(world.sql("SELECT id FROM target"), "1");
 }

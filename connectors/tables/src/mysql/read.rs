@@ -19,6 +19,7 @@ use super::connect::{Purpose, connect};
 use super::decode::Decoder;
 use super::settings::Server;
 use super::types::Form;
+use super::wire::PACKET_BYTES_MAX;
 use crate::parts::{self, Active};
 
 /// Below this many rows a table is not worth splitting by lanes alone.
@@ -60,11 +61,12 @@ struct Lanes {
     alive: Arc<AtomicUsize>,
 }
 
-/// A session on loan.
+/// A session on loan; it goes back by itself, or is lost if nobody knows what its server is about to say.
 struct Lane {
-    /// Gone when it was given back.
     client: Option<Client>,
     permit: Option<OwnedSemaphorePermit>,
+    /// Whether what the server says next are rows.
+    in_rows: bool,
     lanes: Lanes,
 }
 
@@ -78,39 +80,60 @@ impl Lanes {
         }
     }
 
-    /// A session, as soon as one is free.
-    async fn take(&self) -> Result<Lane> {
-        let permit = self.free.clone().acquire_owned().await.ok();
-        let client = self.idle.lock().expect("no one panics while holding it").pop();
-        match (permit, client) {
-            (Some(permit), Some(client)) => {
-                Ok(Lane { client: Some(client), permit: Some(permit), lanes: self.clone() })
-            }
-            _ => Err(parts::snapshot_ended().into()),
-        }
-    }
-}
-
-impl Drop for Lane {
-    fn drop(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            // The session broke or was left in the middle of its rows.
-            permit.forget();
-            if self.lanes.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
-                self.lanes.free.close();
+    /// A session, as soon as one is free. One that was left in the middle of its rows gives the others first, for
+    /// nothing else has its snapshot.
+    async fn take(&self, traffic: &Traffic) -> Result<Lane> {
+        loop {
+            let permit = self.free.clone().acquire_owned().await.ok();
+            let client = self.idle.lock().expect("no one panics while holding it").pop();
+            let (Some(permit), Some(client)) = (permit, client) else {
+                return Err(parts::snapshot_ended().into());
+            };
+            let mut lane = Lane { client: Some(client), permit: Some(permit), in_rows: false, lanes: self.clone() };
+            if lane.drain(traffic).await {
+                return Ok(lane);
             }
         }
     }
 }
 
 impl Lane {
-    fn give_back(mut self) {
-        if let Some(mut client) = self.client.take()
-            && client.usable()
-        {
-            client.wire.shrink();
-            self.lanes.idle.lock().expect("no one panics while holding it").push(client);
-            self.permit = None;
+    /// Reads what was left of a result. `false` if the session broke.
+    async fn drain(&mut self, traffic: &Traffic) -> bool {
+        let Some(client) = &mut self.client else { return false };
+        self.in_rows = !client.usable();
+        while !client.usable() {
+            match client.buffered_row(PACKET_BYTES_MAX) {
+                Ok(Some(_)) => {}
+                Ok(None) if client.wire.fill(PACKET_BYTES_MAX).await.is_ok() => {
+                    traffic.add_bytes(client.wire.take_bytes_read());
+                }
+                _ => {
+                    self.in_rows = false;
+                    return false;
+                }
+            }
+        }
+        self.in_rows = false;
+        true
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let Some(permit) = self.permit.take() else { return };
+        match self.client.take() {
+            Some(mut client) if client.usable() || self.in_rows => {
+                client.wire.shrink();
+                // Behind those that are ready.
+                self.lanes.idle.lock().expect("no one panics while holding it").insert(0, client);
+            }
+            _ => {
+                permit.forget();
+                if self.lanes.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
+                    self.lanes.free.close();
+                }
+            }
         }
     }
 }
@@ -348,17 +371,11 @@ impl Source for MySqlSource {
     async fn read(&self, part: &PartPlan, limits: BatchLimits) -> Result<BatchStream> {
         let spec: PartSpec = parts::spec(part, "MySQL")?;
         let filter = spec.filter.map_or(String::new(), |filter| format!(" WHERE {filter}"));
-        let mut lane = self.lanes.take().await?;
+        let mut lane = self.lanes.take(&self.traffic).await?;
         let client = lane.client.as_mut().expect("a lane just taken has its session");
         client.wire.count_waits(&self.traffic);
-        let described = client.stream(&format!("{}{filter}", self.statement)).await;
-        let described = match described {
-            Ok(described) => described,
-            Err(error) => {
-                lane.give_back();
-                return Err(error);
-            }
-        };
+        let described = client.stream(&format!("{}{filter}", self.statement)).await?;
+        lane.in_rows = true;
         if described.len() != self.columns.len() {
             let message = "The query yields other columns than a moment ago.";
             return Err(Fault::new("UserErrorSourceChanged", message).into());
@@ -385,14 +402,14 @@ impl Source for MySqlSource {
 
     async fn finish(&self) -> Result<()> {
         let sessions = std::mem::take(&mut *self.lanes.idle.lock().expect("no one panics while holding it"));
-        for mut session in sessions {
+        for mut session in sessions.into_iter().filter(Client::usable) {
             session.batch("COMMIT").await?;
         }
         Ok(())
     }
 }
 
-/// One part on its way. Dropped early, it closes its session, and the server stops at its next write.
+/// One part on its way. Dropped early, it leaves its session to who reads next, or to be closed with the source.
 struct PartReader {
     /// Gone when the part is at its end.
     lane: Option<Lane>,
@@ -429,9 +446,7 @@ impl PartReader {
                 }
             };
             if done {
-                if let Some(lane) = self.lane.take() {
-                    lane.give_back();
-                }
+                self.lane = None;
                 break;
             }
             let pending = client.wire.pending().unwrap_or(0);

@@ -4,11 +4,10 @@
 use std::sync::{Arc, Mutex};
 
 use dmg_connector::{Result, Traffic};
-use dmg_protocol::Fault;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::driver::{Driver, Reading};
-use crate::parts::Active;
+use crate::parts::{Active, snapshot_ended};
 
 /// The sessions.
 pub(super) struct Pool {
@@ -30,12 +29,9 @@ impl Pool {
 
     /// A session, and what gives it back.
     pub(super) async fn take(self: &Arc<Self>, traffic: &Arc<Traffic>) -> Result<(Box<dyn Driver>, Lease)> {
-        let gone = || {
-            let message = "The session that saw the source as it was at the start is gone.";
-            Fault::new("SystemErrorAborted", message)
-        };
-        let permit = self.permits.clone().acquire_owned().await.map_err(|_| gone())?;
-        let session = self.sessions.lock().expect("no one panics while holding it").idle.pop().ok_or_else(gone)?;
+        let permit = self.permits.clone().acquire_owned().await.map_err(|_| snapshot_ended())?;
+        let session = self.sessions.lock().expect("no one panics while holding it").idle.pop();
+        let session = session.ok_or_else(snapshot_ended)?;
         let lease = Lease { pool: self.clone(), permit: Some(permit), active: Active::new(traffic.clone()) };
         Ok((session, lease))
     }

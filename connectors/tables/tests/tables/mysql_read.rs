@@ -49,6 +49,27 @@ async fn values_become_what_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_left_in_its_middle_is_read_again_on_its_snapshot() {
+    let Some(world) = MariaDb::new("left") else { return };
+    world.run("CREATE TABLE t (id bigint PRIMARY KEY, v varchar(250)); INSERT INTO t SELECT seq, REPEAT('x', 250) FROM seq_1_to_100000");
+    // One session, one snapshot: who breaks off because of the sink must not lose it.
+    let source = world.source(table("t"), 1, 1_000_000).await.expect("opens");
+    let part = &source.parts()[0];
+    for batches in [0, 1, 3] {
+        let mut stream = source.read(part, LIMITS).await.expect("reads");
+        for _ in 0..batches {
+            stream.next().await.expect("a batch").expect("good");
+        }
+        world.run("DELETE FROM t ORDER BY id LIMIT 10; UPDATE t SET v = 'changed'");
+    }
+    let batches = read_all(source.as_ref(), LIMITS).await.expect("reads");
+    assert_eq!(rows(&batches), 100_000, "what was there at first");
+    let text = batches.last().expect("a batch").column(1).as_string::<i32>();
+    assert!(text.iter().all(|value| value.is_some_and(|value| value.len() == 250)), "as it was at first");
+    source.finish().await.expect("ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn zero_dates_and_long_times_are_named_or_read_as_text() {
     let Some(world) = MariaDb::new("odd") else { return };
     world.run(

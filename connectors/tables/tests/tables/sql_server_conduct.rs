@@ -167,7 +167,7 @@ async fn a_read_that_is_given_up_ends_at_the_server() {
     drop(stream);
     until("the end of the session in the midst of its answer", || server.fixture.sessions() == before).await;
     let words = text(source.read(&source.parts()[0], LIMITS).await.map(drop));
-    assert!(words.starts_with("SystemErrorAborted"), "another session would see another state: {words}");
+    assert!(words.starts_with("UserErrorSourceChanged"), "another session would see another state: {words}");
 
     // A server that has not answered at all yet.
     let source = server.source(table("src"), 1, 100_000).await.expect("opens");

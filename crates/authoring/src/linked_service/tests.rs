@@ -193,9 +193,7 @@ fn a_token_given_with_the_linked_service_logs_in() {
 
 #[test]
 fn an_account_of_windows_logs_in_by_either_dialect() {
-    let expected = |encrypt: &str| {
-        json!({"host": "db01", "database": "d", "user": "CORP\\u", "encrypt": encrypt, "authenticationType": "Windows"})
-    };
+    let expected = |encrypt: &str| json!({"host": "db01", "database": "d", "user": "CORP\\u", "encrypt": encrypt, "authenticationType": "Windows"});
     check(
         Dialect::V1,
         "OnPremisesSqlServer",
