@@ -38,7 +38,7 @@ class Table(Target):
         kinds = {"id": "int NOT NULL", "batch": "int NOT NULL", "label": "varchar(60)", "name": "varchar(60)"}
         kinds.update({"amount": "numeric(15,2)", "at": "timestamp", "slice": "varchar(64)", **self.types})
         key = {"upsert": ", PRIMARY KEY (batch, id)", "overwrite": ", PRIMARY KEY (id)"}.get(self.mode, "")
-        return ", ".join(f"{name} {kinds[name]}" for name in names) + key
+        return ", ".join(f"{name} {kinds[name]}" for name in names) + key + self.constraints
 
     def prepare(self):
         self.run(f"DROP TABLE IF EXISTS {self.table}", *self.forgotten())
@@ -51,7 +51,7 @@ class Table(Target):
         self.run(f"CREATE TABLE {self.table} ({self.columns(names)}){self.after_columns}")
         self.load(names, those)
 
-    after_columns = ""
+    after_columns = constraints = ""
 
     def forgotten(self):
         return ["DROP TABLE IF EXISTS __dmg_commit"]
@@ -156,16 +156,20 @@ class PostgresViewed(PostgresTable):
         return super().foreign()
 
 
-class PostgresTolerant(PostgresTable):
-    """Rows without a label do not fit; they are left out, counted and written beside."""
+class LeavesOut:
+    """Rows that do not fit are left out, counted and written beside. Goes before a kind of table."""
 
-    types = {"label": "varchar(60) NOT NULL"}
+    ending = ""
 
     def __init__(self, world):
-        self.folder = world.path("redirect")
+        self.folder = world.path(f"redirect-{self.family}-{self.ending}")
         os.makedirs(self.folder, exist_ok=True)
         super().__init__(world, "append")
-        self.name, self.table = "postgres-tolerant", "target_tolerant"
+        self.name, self.table = f"{self.family}-{self.ending}", f"target_{self.ending}"
+        self.path = world.path(f"{self.name}.db")
+
+    def fits(self, row):
+        raise NotImplementedError
 
     def prepare(self):
         super().prepare()
@@ -173,7 +177,7 @@ class PostgresTolerant(PostgresTable):
             os.remove(f"{self.folder}/{name}")
 
     def wanted_rows(self, those):
-        return self.before() + [row for row in those if row[2] is not None]
+        return self.before() + [row for row in those if self.fits(row)]
 
     def redirected(self):
         """Rows written beside, with their header left out."""
@@ -186,12 +190,35 @@ class PostgresTolerant(PostgresTable):
 
     def taken(self, source):
         those = self.world.sets[source + self.size]
-        kept = sum(row[2] is not None for row in those)
+        kept = sum(map(self.fits, those))
         return kept, len(those) - kept
 
     def options(self):
         redirect = {"store": stores.folder(self.folder)[0], "folder": ""}
         return {"mode": "append", "tolerance": {"rowsMax": 100_000, "redirect": redirect}}
+
+
+class PostgresTolerant(LeavesOut, PostgresTable):
+    """Rows without a label do not fit."""
+
+    ending = "tolerant"
+    types = {"label": "varchar(60) NOT NULL"}
+
+    def fits(self, row):
+        return row[2] is not None
+
+
+class Screened(LeavesOut):
+    """Rows do not fit that a check of the table refuses, and those whose key is there."""
+
+    ending = "screened"
+    constraints = ", PRIMARY KEY (id), CHECK (id < 20 OR id % 9 <> 0)"
+
+    def before(self):
+        return super().before() + [(number, 0, "in the way", None, None) for number in range(1, 20)]
+
+    def fits(self, row):
+        return row[0] >= 20 and row[0] % 9 != 0
 
 
 class MariaTable(Table):
@@ -301,3 +328,19 @@ class SqliteTable(Table):
 
     def endpoint(self, port=None):
         return stores.table(stores.sqlite(self.path), self.table)
+
+
+class PostgresScreened(Screened, PostgresTable):
+    pass
+
+
+class MariaScreened(Screened, MariaTable):
+    pass
+
+
+class SqlServerScreened(Screened, SqlServerTable):
+    pass
+
+
+class SqliteScreened(Screened, SqliteTable):
+    pass

@@ -63,15 +63,18 @@ def make(world, names):
         every.update({f"postgres-{mode}": (tables.PostgresTable, mode) for mode in ("append", "overwrite")})
         every.update({"postgres-viewed": (tables.PostgresViewed,), "postgres-new": (tables.PostgresTable, "new")})
         every.update({f"postgres-{mode}": (tables.PostgresTable, mode) for mode in ("upsert", "slice", "procedure")})
-        every["postgres-tolerant"] = (tables.PostgresTolerant,)
+        every.update({"postgres-tolerant": (tables.PostgresTolerant,), "postgres-screened": (tables.PostgresScreened,)})
     every.update({"file-replace": (files.LocalFile, True), "file-new": (files.LocalFile, False)})
     if world.azurite:
         every.update({"blob-replace": (files.Blob, True), "blob-new": (files.Blob, False)})
     modes = ("append", "overwrite", "new", "upsert", "slice")
     if world.mariadb:
         every.update({f"mariadb-{mode}": (tables.MariaTable, mode) for mode in (*modes, "procedure")})
+        every["mariadb-screened"] = (tables.MariaScreened,)
     every.update({f"sqlite-{mode}": (tables.SqliteTable, mode) for mode in modes})
+    every["sqlite-screened"] = (tables.SqliteScreened,)
     if world.sqlserver:
         every.update({f"sqlserver-{mode}": (tables.SqlServerTable, mode) for mode in (*modes, "procedure")})
+        every["sqlserver-screened"] = (tables.SqlServerScreened,)
     chosen = {name: how for name, how in every.items() if not names or name in names or name.split("-")[0] in names}
     return [kind(world, *how) for kind, *how in chosen.values()]
