@@ -1,7 +1,7 @@
 //! What screening by queries has in common: a rule of the target with the query that finds the staged rows that break it,
 //! and the order in which rules are gone through. It knows no engine's SQL.
 
-use dmg_connector::{Refused, Result, Rule};
+use dmg_connector::{Error, Refused, Result, Rule};
 
 /// Name of the staging table's column that says which rule refuses a row.
 pub(crate) const REFUSED_COLUMN: &str = "__dmg_refused";
@@ -97,7 +97,7 @@ impl<'a> Rounds<'a> {
     pub(crate) fn told(&mut self, marked: Result<u64>, usable: bool) -> Result<()> {
         match marked {
             Ok(rows) => self.refused += rows,
-            Err(error) if usable && error.fault.code.starts_with("UserError") => self.passed.push(self.next - 1),
+            Err(error) if usable && follows_not(&error) => self.passed.push(self.next - 1),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -107,6 +107,11 @@ impl<'a> Rounds<'a> {
     pub(crate) fn rules(&self) -> Vec<Rule> {
         if self.refused == 0 { Vec::new() } else { self.rules.iter().map(|held| held.rule.clone()).collect() }
     }
+}
+
+/// Whether the server told something about the rule: what it computes, over some row, is an error.
+fn follows_not(error: &Error) -> bool {
+    error.fault.code.starts_with("UserError") || error.fault.code == "StoreErrorFailed"
 }
 
 /// Marked rows as a query gives them: the row's number, and its mark.

@@ -169,6 +169,7 @@ impl Lane {
         let admitted = state.admits(turn, more, self.budget.bytes);
         if admitted && let Some(part) = state.parts.get_mut(&turn) {
             part.held += more;
+            part.settled = false;
         }
         admitted
     }

@@ -69,6 +69,11 @@ pub trait Source: Send + Sync {
     /// Rows expected in all, if the store can tell cheaply.
     fn rows_estimate(&self) -> Option<u64>;
 
+    /// How many parts can be read at once, if that has an end: whoever begins one more waits until another is over.
+    fn at_once(&self) -> usize {
+        usize::MAX
+    }
+
     /// Whether another process reading the same parts later would see the same rows.
     fn repeatable(&self) -> bool;
 

@@ -47,18 +47,26 @@ pub(crate) enum SecretName {
     KeyOrSas,
 }
 
+/// What a URI of a store begins with.
+const SCHEMES: &[&str] =
+    &["postgres", "postgresql", "mysql", "mariadb", "sqlserver", "mssql", "sqlite", "file", "azblob"];
+
 /// The URI without what may be a secret: what stands before the host, save for the user's name, and the parameters.
 fn shown(uri: &str) -> String {
-    // A password may hold anything, even what ends a host.
-    let (scheme, rest) = uri.split_once(':').unwrap_or(("", uri));
+    let scheme = uri.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| SCHEMES.contains(scheme));
+    // What is in no form of ours may hold a password anywhere; and one may hold anything, even what ends a host.
+    let Some(scheme) = scheme.filter(|_| !uri.contains(';')) else {
+        let word = uri.split([':', '/', '@', ';', '=']).next().filter(|word| *word == uri || uri.contains("://"));
+        return word.map_or("…".to_owned(), |word| if word == uri { word.to_owned() } else { format!("{word}://…") });
+    };
+    let rest = &uri[scheme.len() + 1..];
     let (user, rest) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
     let user = user.map(|user| match user.split_once(':') {
         Some((name, _)) => format!("{name}:…@"),
         None => format!("{user}@"),
     });
     let (place, more) = rest.split_once('?').map_or((rest, ""), |(place, _)| (place, "?…"));
-    let colon = if scheme.is_empty() { "" } else { ":" };
-    format!("{scheme}{colon}{}{place}{more}", user.unwrap_or_default())
+    format!("{scheme}:{}{place}{more}", user.unwrap_or_default())
 }
 
 fn refuse(uri: &str, why: &str) -> Fault {
@@ -107,6 +115,9 @@ fn database(side: &Side, store: &str, port: u16) -> Result<Parsed, Fault> {
         let message = format!("This build of dmg has no connector for {scheme}.");
         return Err(Fault::new("UserErrorNotSupported", message));
     };
+    if url.host_str().is_some_and(|host| host.contains([';', '='])) {
+        return Err(refuse(&side.uri, "its parameters stand behind a question mark, with & between them"));
+    }
     let mut settings = Map::new();
     settings.insert("host".into(), json!(url.host_str().unwrap_or("localhost").trim_matches(['[', ']'])));
     settings.insert("port".into(), json!(url.port().unwrap_or(port)));
@@ -151,6 +162,9 @@ fn database(side: &Side, store: &str, port: u16) -> Result<Parsed, Fault> {
 
 /// A parameter that the store does not have.
 fn unknown(uri: &str, name: &str, descriptor: &StoreDescriptor) -> Fault {
+    // What is no word may be a piece of a password.
+    let word = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ' '));
+    let name = if word { name } else { "…" };
     let message = format!("\"{}\" has the unknown parameter \"{name}\".", shown(uri));
     let fault = Fault::new("UserErrorSettings", message);
     if matches!(name, "table" | "query") {
@@ -366,6 +380,13 @@ mod tests {
             "azblobs://acme/raw/x.csv?sig=hush",
             "postgres://etl:hu/sh@db01/sales",
             "postgres://etl:hu?sh@db01/sales",
+            "etl:hush@db01/sales",
+            "Server=tcp:db01,1433;User=etl;Password=hush",
+            "Server=db01;User=etl;Password=hush",
+            "jdbc:sqlserver://db01;user=etl;password=hush",
+            "sqlserver://db01;user=etl;password=hush",
+            "sqlserver://db01;user=etl;password=hush/sales",
+            "postgres://etl:1/2?hush@db01",
         ] {
             let fault = parse(&side(uri)).expect_err(uri);
             let told = format!("{} {}", fault.message, fault.remedy);

@@ -196,6 +196,10 @@ impl Source for Adding {
         self.source.rows_estimate()
     }
 
+    fn at_once(&self) -> usize {
+        self.source.at_once()
+    }
+
     fn repeatable(&self) -> bool {
         self.source.repeatable()
     }

@@ -101,6 +101,10 @@ impl Source for WatchedSource {
         self.source.rows_estimate()
     }
 
+    fn at_once(&self) -> usize {
+        self.source.at_once()
+    }
+
     fn repeatable(&self) -> bool {
         self.source.repeatable()
     }

@@ -313,7 +313,7 @@ impl Client {
         if matches!(error.number, 1927 | 1053 | 1152 | 1153 | 4031) {
             self.idle = false;
         }
-        if error.number == 1213 {
+        if matches!(error.number, 1213 | 1614) {
             self.status &= !IN_TRANSACTION;
         }
         errors::error(&self.wire.place, self.refused.insert(error))

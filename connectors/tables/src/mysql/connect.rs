@@ -37,6 +37,8 @@ const ROUNDS_MAX: u32 = 8;
 /// What a session of ours is set to. Texts of values follow from these.
 const SESSION: &str = "SET NAMES utf8mb4, time_zone = '+00:00', autocommit = 1, net_write_timeout = 3600, \
      net_read_timeout = 3600, wait_timeout = 86400, sql_safe_updates = 0, sql_select_limit = DEFAULT";
+/// Below it InnoDB has no snapshots, whatever is asked for; above it reading locks.
+const ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";
 /// Reading: nothing in a query of the author's changes its meaning, save for the backslash.
 const READ: &str = "SET sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'";
 /// Writing: 0 stays 0 in a counting column, and dates are taken as they are.
@@ -79,6 +81,7 @@ async fn open(server: &Server, purpose: Purpose) -> Result<Client> {
     let mut client = Client::new(wire, greeting.version, greeting.encrypted, greeting.id);
     client.wire.clock = Some(server.session.ambient.clone());
     client.batch(SESSION).await?;
+    client.batch(ISOLATION).await?;
     client.batch(if purpose == Purpose::Read { READ } else { WRITE }).await?;
     if purpose == Purpose::Write {
         // Without it NULL in a `timestamp NOT NULL` would become the present moment. Not every version lets a

@@ -19,7 +19,6 @@ use super::connect::{Purpose, connect};
 use super::decode::Decoder;
 use super::settings::Server;
 use super::types::Form;
-use super::wire::PACKET_BYTES_MAX;
 use crate::parts::{self, Active};
 
 /// Below this many rows a table is not worth splitting by lanes alone.
@@ -59,6 +58,8 @@ struct Lanes {
     idle: Arc<Mutex<Vec<Client>>>,
     free: Arc<Semaphore>,
     alive: Arc<AtomicUsize>,
+    /// How many there were.
+    count: usize,
 }
 
 /// A session on loan; it goes back by itself, or is lost if nobody knows what its server is about to say.
@@ -77,12 +78,13 @@ impl Lanes {
             idle: Arc::new(Mutex::new(clients)),
             free: Arc::new(Semaphore::new(count)),
             alive: Arc::new(AtomicUsize::new(count)),
+            count,
         }
     }
 
     /// A session, as soon as one is free. One that was left in the middle of its rows gives the others first, for
     /// nothing else has its snapshot.
-    async fn take(&self, traffic: &Traffic) -> Result<Lane> {
+    async fn take(&self, packet_bytes_max: usize, traffic: &Traffic) -> Result<Lane> {
         loop {
             let permit = self.free.clone().acquire_owned().await.ok();
             let client = self.idle.lock().expect("no one panics while holding it").pop();
@@ -90,7 +92,7 @@ impl Lanes {
                 return Err(parts::snapshot_ended().into());
             };
             let mut lane = Lane { client: Some(client), permit: Some(permit), in_rows: false, lanes: self.clone() };
-            if lane.drain(traffic).await {
+            if lane.drain(packet_bytes_max, traffic).await {
                 return Ok(lane);
             }
         }
@@ -99,13 +101,15 @@ impl Lanes {
 
 impl Lane {
     /// Reads what was left of a result. `false` if the session broke.
-    async fn drain(&mut self, traffic: &Traffic) -> bool {
+    async fn drain(&mut self, packet_bytes_max: usize, traffic: &Traffic) -> bool {
         let Some(client) = &mut self.client else { return false };
         self.in_rows = !client.usable();
         while !client.usable() {
-            match client.buffered_row(PACKET_BYTES_MAX) {
-                Ok(Some(_)) => {}
-                Ok(None) if client.wire.fill(PACKET_BYTES_MAX).await.is_ok() => {
+            match client.buffered_row(packet_bytes_max) {
+                Ok(Some(Some(_))) => {}
+                // Another result behind this one is not what was asked for.
+                Ok(Some(None)) if client.usable() => {}
+                Ok(None) if client.wire.fill(packet_bytes_max).await.is_ok() => {
                     traffic.add_bytes(client.wire.take_bytes_read());
                 }
                 _ => {
@@ -114,6 +118,7 @@ impl Lane {
                 }
             }
         }
+        client.wire.shrink();
         self.in_rows = false;
         true
     }
@@ -123,10 +128,13 @@ impl Drop for Lane {
     fn drop(&mut self) {
         let Some(permit) = self.permit.take() else { return };
         match self.client.take() {
-            Some(mut client) if client.usable() || self.in_rows => {
+            // One without its transaction would read another state.
+            Some(mut client) if client.in_transaction() && (client.usable() || self.in_rows) => {
                 client.wire.shrink();
-                // Behind those that are ready.
-                self.lanes.idle.lock().expect("no one panics while holding it").insert(0, client);
+                let mut idle = self.lanes.idle.lock().expect("no one panics while holding it");
+                // What must be drained is taken last.
+                let at = if client.usable() { idle.len() } else { 0 };
+                idle.insert(at, client);
             }
             _ => {
                 permit.forget();
@@ -363,6 +371,11 @@ impl Source for MySqlSource {
         self.rows_estimate
     }
 
+    /// Each part needs a session of the snapshot.
+    fn at_once(&self) -> usize {
+        self.lanes.count
+    }
+
     /// The snapshot ends with this process.
     fn repeatable(&self) -> bool {
         false
@@ -371,7 +384,8 @@ impl Source for MySqlSource {
     async fn read(&self, part: &PartPlan, limits: BatchLimits) -> Result<BatchStream> {
         let spec: PartSpec = parts::spec(part, "MySQL")?;
         let filter = spec.filter.map_or(String::new(), |filter| format!(" WHERE {filter}"));
-        let mut lane = self.lanes.take(&self.traffic).await?;
+        let packet_bytes_max = limits.value_bytes.saturating_mul(2).clamp(64 * 1024, 1 << 30);
+        let mut lane = self.lanes.take(packet_bytes_max, &self.traffic).await?;
         let client = lane.client.as_mut().expect("a lane just taken has its session");
         client.wire.count_waits(&self.traffic);
         let described = client.stream(&format!("{}{filter}", self.statement)).await?;
@@ -383,7 +397,7 @@ impl Source for MySqlSource {
         let reader = PartReader {
             lane: Some(lane),
             decoder: Decoder::new(&self.columns, &self.forms, limits, &part.label),
-            packet_bytes_max: limits.value_bytes.saturating_mul(2).clamp(64 * 1024, 1 << 30),
+            packet_bytes_max,
             active: Active::new(self.traffic.clone()),
             room: Room::here(),
         };
@@ -446,7 +460,9 @@ impl PartReader {
                 }
             };
             if done {
-                self.lane = None;
+                if let Some(mut lane) = self.lane.take() {
+                    lane.in_rows = false;
+                }
                 break;
             }
             let pending = client.wire.pending().unwrap_or(0);

@@ -89,6 +89,8 @@ impl<'a> Image<'a> {
             }
             _ => None,
         };
+        // A row that is replaced keeps what no staged column gives it.
+        let kept = sink.request.mode == WriteMode::Upsert;
         let (mut known, mut list) = (Vec::new(), vec![ROW_COLUMN.to_owned()]);
         for row in catalog(sink, client, select, " ORDER BY ORDINAL_POSITION").await? {
             let [name, empty] = <[String; 2]>::try_from(row).unwrap_or_default();
@@ -96,7 +98,7 @@ impl<'a> Image<'a> {
             let value = match &slice {
                 Some((column, value)) if column.eq_ignore_ascii_case(&name) => value.clone(),
                 _ if planned => quoted(&name),
-                _ if empty == "1" => "NULL".to_owned(),
+                _ if empty == "1" && !kept => "NULL".to_owned(),
                 _ => continue,
             };
             list.push(format!("{value} AS {}", quoted(&name)));

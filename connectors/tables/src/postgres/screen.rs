@@ -154,11 +154,13 @@ impl<'a> Image<'a> {
             Way::Slice { column, value } => Some((column, value)),
             _ => None,
         };
+        // A row that is replaced keeps what no staged column gives it.
+        let kept = matches!(way, Way::Upsert { .. });
         let value = |(name, type_name, filled): (String, String, bool)| {
             let value = match slice {
                 Some((column, value)) if *column == name => Some(value.clone()),
                 _ if sink.planned.iter().any(|plan| plan.sink == name) => Some(quoted(&name)),
-                _ => (!filled).then(|| format!("NULL::{type_name}")),
+                _ => (!filled && !kept).then(|| format!("NULL::{type_name}")),
             };
             (name, value)
         };

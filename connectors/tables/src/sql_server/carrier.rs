@@ -51,11 +51,6 @@ impl Carrier {
         self.transcript.take()
     }
 
-    /// The bare connection.
-    pub(super) fn into_inner(self) -> TcpStream {
-        self.tcp
-    }
-
     fn poll_header(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         while self.left == 0 {
             let mut buffer = ReadBuf::new(&mut self.header[self.have..]);

@@ -251,7 +251,10 @@ fn begin(number: u32) -> Vec<u8> {
 }
 
 fn utf16(text: impl AsRef<str>) -> Vec<u8> {
-    text.as_ref().encode_utf16().flat_map(u16::to_le_bytes).collect()
+    // Of a password, no piece is left behind by growing.
+    let mut bytes = Vec::with_capacity(2 * text.as_ref().len());
+    bytes.extend(text.as_ref().encode_utf16().flat_map(u16::to_le_bytes));
+    bytes
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Result<u16, Unreadable> {

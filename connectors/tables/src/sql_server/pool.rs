@@ -13,6 +13,7 @@ use crate::parts::{Active, snapshot_ended};
 pub(super) struct Pool {
     permits: Arc<Semaphore>,
     sessions: Mutex<Sessions>,
+    count: usize,
 }
 
 struct Sessions {
@@ -24,7 +25,16 @@ impl Pool {
     /// A pool of these.
     pub(super) fn new(idle: Vec<Box<dyn Driver>>) -> Arc<Self> {
         let alive = idle.len();
-        Arc::new(Pool { permits: Arc::new(Semaphore::new(alive)), sessions: Mutex::new(Sessions { idle, alive }) })
+        Arc::new(Pool {
+            permits: Arc::new(Semaphore::new(alive)),
+            sessions: Mutex::new(Sessions { idle, alive }),
+            count: alive,
+        })
+    }
+
+    /// How many there were.
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 
     /// A session, and what gives it back.

@@ -342,6 +342,11 @@ impl Source for SqlServerSource {
         self.rows_estimate
     }
 
+    /// Each part needs a session of the snapshot.
+    fn at_once(&self) -> usize {
+        self.pool.count()
+    }
+
     /// Snapshots end with this process.
     fn repeatable(&self) -> bool {
         false

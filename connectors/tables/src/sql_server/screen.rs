@@ -107,6 +107,8 @@ impl<'a> Image<'a> {
             }
             _ => None,
         };
+        // A row that is replaced keeps what no staged column gives it.
+        let kept = sink.request.mode == WriteMode::Upsert;
         let (mut known, mut list) = (Vec::new(), vec![quoted(ROW_COLUMN)]);
         for column in sink.found() {
             let name = &column.column.name;
@@ -115,7 +117,7 @@ impl<'a> Image<'a> {
             let value = match (&slice, staged) {
                 (Some((slice, value)), _) if slice == name => as_column(value, column),
                 (_, Some(staged)) => staged.expression.clone(),
-                _ if empty => as_column("NULL", column),
+                _ if empty && !kept => as_column("NULL", column),
                 _ => continue,
             };
             list.push(format!("{value} AS {}", quoted(name)));

@@ -85,35 +85,24 @@ pub(super) async fn log_in(
     } else {
         (Channel::Clear(tcp), None)
     };
-    let asked = if server.encrypt == Encrypt::Optional { ENCRYPT_LOGIN } else { ENCRYPT_ON };
-    send(&mut channel, PRELOGIN, &prelogin(asked)).await.map_err(broken)?;
+    // Also where a log-in by password would have itself alone encrypted: the proof follows the log-in.
+    send(&mut channel, PRELOGIN, &prelogin(ENCRYPT_ON)).await.map_err(broken)?;
     let (_, answer) = answer(&mut channel, &place).await?;
     let offered = encryption(&answer).ok_or_else(|| errors::garbled(&place, "a pre-login without encryption"))?;
-    let mut login_only = false;
     if !strict {
         let Channel::Clear(tcp) = channel else { unreachable!("only the strict dialect encrypts before") };
-        (channel, bindings) = match (asked, offered) {
-            (ENCRYPT_LOGIN, ENCRYPT_NONE) => (Channel::Clear(tcp), None),
-            (ENCRYPT_ON, ENCRYPT_LOGIN | ENCRYPT_NONE) => {
+        (channel, bindings) = match offered {
+            ENCRYPT_NONE if server.encrypt == Encrypt::Optional => (Channel::Clear(tcp), None),
+            ENCRYPT_LOGIN | ENCRYPT_NONE => {
                 let message = format!("{place} does not encrypt its connections.");
                 let remedy = "Give the server a certificate, or let the linked service ask for encrypt=optional.";
                 return Err(Fault::new("NetworkErrorTls", message).remedy(remedy).into());
             }
-            _ => {
-                login_only = offered == ENCRYPT_LOGIN;
-                encrypted(server, host, Carrier::new(tcp, true), false).await?
-            }
+            _ => encrypted(server, host, Carrier::new(tcp, true), false).await?,
         };
     }
     let login = login(server, host, &workstation(), &ntlm::negotiate());
     send(&mut channel, LOGIN, &login).await.map_err(broken)?;
-    if login_only {
-        // TLS ends here, and what ended cannot bind anything.
-        if let Channel::Tls(tls) = channel {
-            channel = Channel::Clear(tls.into_inner().0.into_inner());
-        }
-        bindings = None;
-    }
     let (packets, content) = self::answer(&mut channel, &place).await?;
     let mut ahead = PRELOGIN_ANSWER.to_vec();
     if content.first() == Some(&TOKEN_SSPI) {

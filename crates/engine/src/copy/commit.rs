@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dmg_connector::{Committed, MarkContent, MarkState, Result, Sums};
+use dmg_connector::{Committed, Error, MarkContent, MarkState, Result, Sums};
 use dmg_protocol::{Fault, Receipt, Retry, VerifyLevel};
 
 use super::{Observer, Ready, Run, left_behind, newer};
@@ -30,7 +30,15 @@ impl Run {
         }
         dmg_ambient::failpoint!("engine.commit.granted", dmg_connector::cut());
         let redirected = match &ready.redirect {
-            Some(redirect) => redirect.commit().await?,
+            // What an attempt thought dead left out must not be replaced by what this one did, if its rows are there.
+            Some(redirect) => match ready.sink.mark().await? {
+                MarkState::Committed(committed) => {
+                    left_behind(ready.sink.abort().await);
+                    return self.found(ready.sink.as_ref(), committed, Some(redirect)).await;
+                }
+                MarkState::Newer(epoch) => return Err(newer(epoch).into()),
+                MarkState::None => redirect.commit().await?,
+            },
             None => None,
         };
         dmg_ambient::failpoint!("engine.redirected", dmg_connector::cut());
@@ -78,21 +86,23 @@ impl Run {
         Ok(receipt)
     }
 
-    /// Commits, and on any doubt reads the mark before anything else.
+    /// Commits, and on any doubt reads the mark before anything else. A try that fails for certain after one that may
+    /// still go through leaves the doubt.
     async fn commit_surely(&self, ready: &Ready, content: &MarkContent) -> Result<Committed> {
         let mut lookups = 0;
         loop {
+            let told = |error: Error| if lookups > 0 { error.with_unknown_outcome() } else { error };
             let error = match ready.sink.commit(content).await {
                 Ok(committed) => return Ok(committed),
                 Err(error) if error.fault.code == "StoreErrorCommitRefused" => {
                     // The target changed: perhaps by an earlier epoch of this very run, which is as good.
                     return match ready.sink.mark().await {
                         Ok(MarkState::Committed(committed)) if committed.digest == content.digest => Ok(committed),
-                        _ => Err(error),
+                        _ => Err(told(error)),
                     };
                 }
                 Err(error) if error.outcome_unknown && lookups < DOUBT_LOOKUPS_MAX => error,
-                Err(error) => return Err(error),
+                Err(error) => return Err(told(error)),
             };
             tracing::info!(fault = %error.fault.code, "no answer to the commit; reading the mark");
             loop {

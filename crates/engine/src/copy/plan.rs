@@ -105,7 +105,8 @@ impl Run {
                 key: false,
             })
             .collect();
-        let lanes = wanted.min(source.parts().len()).max(1);
+        // A lane that waits for what another one's part has would wait for ever where parts are written in order.
+        let lanes = wanted.min(source.parts().len()).min(source.at_once()).max(1);
         let plan = Plan {
             version: 1,
             attempt: self.request.attempt.clone(),

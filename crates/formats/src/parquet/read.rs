@@ -203,8 +203,8 @@ pub(super) fn fragment(columns: &[Column], fragment: &Fragment) -> Result<Vec<Re
     let reader = metadata::guarded(open).map_err(differs)?;
     let label = "just encoded".to_owned();
     let columns = columns.to_vec();
-    let rows_left = usize::try_from(fragment.rows).unwrap_or(usize::MAX);
-    let (reader, value_bytes) = (Some(reader), usize::MAX);
+    // All that is there, whatever the encoder counted.
+    let (reader, rows_left, value_bytes) = (Some(reader), usize::MAX, usize::MAX);
     let mut decoder =
         Decoder { reader, micros: None, columns, label, row: 0, rows_left, value_bytes, _room: Room::default() };
     let mut batches = Vec::with_capacity(fragment.rows as usize / FRAGMENT_BATCH_ROWS + 1);
