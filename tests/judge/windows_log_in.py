@@ -119,14 +119,12 @@ def conduct(line, context):
         line.start(context, False)
         assert line.tls.selected_alpn_protocol() == "tds/8.0", "another protocol inside TLS"
     line.message(PRELOGIN)
-    level = {"none": 2, "login": 0}.get(MODE, 1)
+    level = 2 if MODE == "none" else 1
     line.answer(bytes([0, 0, 11, 0, 6, 1, 0, 17, 0, 1, 0xFF, 16, 0, 3, 0xE8, 0, 0, level]))
-    if MODE in ("wrapped", "login"):
+    if MODE == "wrapped":
         line.start(context, True)
     unique = line.tls.get_channel_binding("tls-unique") if line.tls and VERSION == "1.2" else None
     login = line.message(LOGIN)
-    if MODE == "login":
-        line.tls, unique = None, None
     assert login[25] & 0x80 and not field(login, 40) and not field(login, 44), "a log-in that is not by Windows alone"
     bindings = GssChannelBindings(application_data=b"tls-unique:" + unique) if unique else None
     server = spnego.server(protocol="ntlm", channel_bindings=bindings)
