@@ -32,8 +32,12 @@ CHECKPOINTS = ("postgres", "mariadb")
 
 def goes_on(target):
     """Not where rows are left out; and into a procedure of PostgreSQL each attempt begins anew."""
-    left_out = target.name.endswith(("-tolerant", "-screened"))
+    left_out = target.name == "postgres-tolerant" or screened(target)
     return target.family in CHECKPOINTS and not left_out and target.name != "postgres-procedure"
+
+
+def screened(target):
+    return target.name.endswith("-screened")
 
 
 # Options that are numbers of trials, their kind, and which targets it is for.
@@ -48,7 +52,8 @@ SIZES = {
     "cancels": ("cancel", lambda target: True),
     "replaces": ("replace", lambda target: target.polls),
     "foreign": ("foreign", lambda target: target.mode != "procedure"),
-    "moving": ("moving", lambda target: target.mode in ("append", "overwrite") and not target.size),
+    # Which state of the source a row is of is told by its number, and old rows have none that the source has.
+    "moving": ("moving", lambda target: target.mode in ("append", "overwrite") and not target.size and not screened(target)),
     "corrupt": ("corrupt", lambda target: target.family in network.PLAIN),
     "repeats": ("repeat", lambda target: True),
     "parts": ("again", lambda target: target.family in points.PARTS),
